@@ -1,0 +1,39 @@
+package chain
+
+import (
+	"context"
+
+	"github.com/weirdns/weir/host/message"
+)
+
+// Upstream is where a chain ends: a group of servers with a cache in front of it.
+type Upstream interface {
+	message.Resolver
+	// Cached answers without waiting, or reports that it can't. It appends to dst like Resolve.
+	Cached(q *message.Query, dst []byte) (message.Response, bool)
+	// Name is the name of the upstream in the configuration.
+	Name() string
+}
+
+// Exchange is one query and its answer, with the buffers for both. A listener keeps a bounded number of them and uses each again and again;
+// between Begin and the end nobody else touches it.
+//
+//  1. The listener reads octets into a buffer of its own and calls x.Query.Parse.
+//  2. Begin goes down and up the chain as far as it can without waiting.
+//  3. If that was not the end, Complete does the rest, on a goroutine that may wait.
+//  4. x.Response is the answer, unless x.Dropped. The listener calls x.Response.Finish and writes.
+type Exchange struct {
+	Query    message.Query    // the client's
+	Response message.Response // valid when done and not Dropped; its octets are in a buffer of the exchange
+	Dropped  bool             // a filter said that the client gets no response
+
+	walk walk
+}
+
+// Handler is what a listener hands its exchanges to.
+type Handler interface {
+	// Begin takes x, whose Query has been parsed, as far as it goes without waiting, and reports whether it is done.
+	Begin(x *Exchange) (done bool)
+	// Complete goes on where Begin stopped. It returns when x is done, which is at the query's deadline at the latest.
+	Complete(ctx context.Context, x *Exchange)
+}

@@ -1,0 +1,246 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Limits of a name in wire format, RFC 1035 section 2.3.4.
+const (
+	MaxName  = 255 // octets, length octets and the root label included
+	MaxLabel = 63  // octets of one label
+)
+
+// maxPointers bounds the compression pointers followed for one name: a name has at most 127 labels, and each pointer that does
+// not lead to a label is of no use. RFC 9267 section 2 lists what happens without a bound.
+const maxPointers = 126
+
+var errName = errors.New("message: malformed name")
+
+// lower maps octets to their canonical form, ASCII letters in lower case (RFC 4343 section 3). A table costs one load an octet,
+// where comparisons cost two branches.
+var lower = func() (t [256]byte) {
+	for i := range t {
+		t[i] = byte(i)
+		if 'A' <= i && i <= 'Z' {
+			t[i] = byte(i) + 'a' - 'A'
+		}
+	}
+	return t
+}()
+
+// AppendCanonical appends name with its ASCII letters in lower case (RFC 4034 section 6.2). Length octets are at most 63, below
+// the letters, so they pass unchanged.
+func AppendCanonical(dst, name []byte) []byte {
+	for _, c := range name {
+		dst = append(dst, lower[c])
+	}
+	return dst
+}
+
+// EqualName reports whether two names in wire format are the same but for the case of ASCII letters (RFC 4343).
+func EqualName(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range a {
+		if lower[c] != lower[b[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// InZone reports whether the canonical name is the canonical zone or below it, comparing whole labels.
+func InZone(name, zone []byte) bool {
+	rest := len(name) - len(zone)
+	if rest < 0 || string(name[rest:]) != string(zone) {
+		return false
+	}
+	// The octets match; they are a suffix in labels only if a label begins where they begin.
+	i := 0
+	for i < rest {
+		i += int(name[i]) + 1
+	}
+	return i == rest
+}
+
+// skipName returns the offset behind the name at off, which may be compressed. It does not follow pointers, so it is not a
+// check of the whole name: see appendName.
+func skipName(msg []byte, off int) (int, error) {
+	for off < len(msg) {
+		c := int(msg[off])
+		switch {
+		case c == 0:
+			return off + 1, nil
+		case c <= MaxLabel:
+			off += c + 1
+		case c >= 0xC0 && off+1 < len(msg):
+			return off + 2, nil
+		default:
+			return 0, errName
+		}
+	}
+	return 0, errName
+}
+
+// AppendName appends the name at off of msg to dst, uncompressed and in the case in which it stands there, and returns the
+// offset behind it in msg. Pointers must lead strictly backwards (RFC 1035 section 4.1.4: to a *prior* occurrence), which with
+// the limits on pointers and octets bounds the work for any input.
+func AppendName(dst, msg []byte, off int) (name []byte, end int, err error) {
+	start, pointers, limit := len(dst), 0, off
+	for {
+		if off >= len(msg) {
+			return dst, 0, errName
+		}
+		c := int(msg[off])
+		switch {
+		case c == 0:
+			if len(dst)-start+1 > MaxName {
+				return dst, 0, errName
+			}
+			if pointers == 0 {
+				end = off + 1
+			}
+			return append(dst, 0), end, nil
+		case c <= MaxLabel:
+			if off+1+c > len(msg) || len(dst)-start+1+c >= MaxName {
+				return dst, 0, errName
+			}
+			dst = append(dst, msg[off:off+1+c]...)
+			off += c + 1
+		case c >= 0xC0 && off+1 < len(msg):
+			if pointers == 0 {
+				end = off + 2
+			}
+			off = (c&0x3F)<<8 | int(msg[off+1])
+			if pointers++; pointers > maxPointers || off >= limit || off < headerSize {
+				return dst, 0, errName
+			}
+			limit = off
+		default:
+			return dst, 0, errName
+		}
+	}
+}
+
+// checkName validates the name at off like AppendName, without copying it.
+func checkName(msg []byte, off int) (end int, err error) {
+	pointers, limit, size := 0, off, 0
+	for {
+		if off >= len(msg) {
+			return 0, errName
+		}
+		c := int(msg[off])
+		switch {
+		case c == 0:
+			if pointers == 0 {
+				end = off + 1
+			}
+			return end, nil
+		case c <= MaxLabel:
+			if size += c + 1; off+1+c > len(msg) || size >= MaxName {
+				return 0, errName
+			}
+			off += c + 1
+		case c >= 0xC0 && off+1 < len(msg):
+			if pointers == 0 {
+				end = off + 2
+			}
+			off = (c&0x3F)<<8 | int(msg[off+1])
+			if pointers++; pointers > maxPointers || off >= limit || off < headerSize {
+				return 0, errName
+			}
+			limit = off
+		default:
+			return 0, errName
+		}
+	}
+}
+
+// ParseName reads a name in presentation format (RFC 1035 section 5.1, with \DDD and \X), absolute whether or not it ends with a
+// dot, and returns its canonical wire format. It is for configuration, not for the query path.
+func ParseName(text string) ([]byte, error) {
+	if text == "" {
+		return nil, errors.New("is empty: the root is written \".\"")
+	}
+	if text == "." {
+		return []byte{0}, nil
+	}
+	name := make([]byte, 1, len(text)+2)
+	label := 0 // where the length octet of the present label is
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '.':
+			if len(name)-label == 1 {
+				return nil, fmt.Errorf("%q has an empty label", text)
+			}
+			name[label] = byte(len(name) - label - 1)
+			label = len(name)
+			name = append(name, 0)
+			continue
+		case c == '\\' && i+3 < len(text) && digits(text[i+1:i+4]):
+			n := int(text[i+1]-'0')*100 + int(text[i+2]-'0')*10 + int(text[i+3]-'0')
+			if n > 255 {
+				return nil, fmt.Errorf("%q has the escape \\%s, which is above \\255", text, text[i+1:i+4])
+			}
+			c = byte(n)
+			i += 3
+		case c == '\\' && i+1 < len(text):
+			i++
+			c = text[i]
+		case c == '\\':
+			return nil, fmt.Errorf("%q ends within an escape", text)
+		case c <= ' ' || c >= 0x7F:
+			return nil, fmt.Errorf("%q has the character %q: write it as \\%03d, or an internationalized name in its xn-- form", text, c, c)
+		}
+		if len(name)-label > MaxLabel {
+			return nil, fmt.Errorf("%q has a label of more than %d octets", text, MaxLabel)
+		}
+		name = append(name, lower[c])
+	}
+	if len(name)-label > 1 { // no dot at the end
+		name[label] = byte(len(name) - label - 1)
+		name = append(name, 0)
+	}
+	if len(name) > MaxName {
+		return nil, fmt.Errorf("%q has %d octets in wire format, more than the %d of RFC 1035", text, len(name), MaxName)
+	}
+	return name, nil
+}
+
+func digits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// NameString returns an uncompressed name in presentation format with a dot at the end. Octets that are not printable ASCII, and
+// those with a meaning in zone files, are escaped (RFC 4343 section 2.1), so that a name from the network can't forge a line
+// in a log. It allocates: for people only.
+func NameString(name []byte) string {
+	if len(name) <= 1 {
+		return "."
+	}
+	var s []byte
+	for i := 0; i < len(name) && name[i] != 0; {
+		end := min(i+1+int(name[i]), len(name))
+		for _, c := range name[i+1 : end] {
+			switch {
+			case c == '.' || c == '\\' || c == '"' || c == ';' || c == '(' || c == ')' || c == '@' || c == '$':
+				s = append(s, '\\', c)
+			case c <= ' ' || c >= 0x7F:
+				s = append(s, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
+			default:
+				s = append(s, c)
+			}
+		}
+		s = append(s, '.')
+		i = end
+	}
+	return string(s)
+}
