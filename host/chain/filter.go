@@ -16,6 +16,16 @@ const (
 	Kept
 )
 
+var actions = [...]string{"next", "respond", "forward", "rewrite", "drop", "ask", "the response kept"}
+
+// String says it as explain does.
+func (a Action) String() string {
+	if int(a) < len(actions) {
+		return actions[a]
+	}
+	return "unknown verdict"
+}
+
 // Interest says which calls a filter wants.
 type Interest struct {
 	Query   bool   // queries on their way down

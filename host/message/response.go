@@ -145,9 +145,9 @@ func (r *Response) SetRCODE(dst []byte, q *Query, rcode uint16) {
 	*r = Response{Message: dst[start:], RCODE: rcode, Class: classOf(rcode, false, false), Upstream: None}
 }
 
-// ownSize is the UDP payload size that weir offers in its OPT records, to clients and upstreams: it stays clear of IP fragments
+// OwnSize is the UDP payload size that weir offers in its OPT records, to clients and upstreams: it stays clear of IP fragments
 // (RFC 9715 section 3, and the DNS flag day of 2020).
-const ownSize = 1232
+const OwnSize = 1232
 
 // Finish makes r the message that answers q on the wire, in place, and returns it: the ID of q, its question in the case in which the
 // client asked, QR, RA, RD and CD (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2), AA as r has it, AD and Z clear, and an OPT if and
@@ -184,7 +184,7 @@ func (r *Response) Finish(q *Query, limit int) []byte {
 	binary.BigEndian.PutUint16(msg[2:], flags)
 	if q.EDNS {
 		binary.BigEndian.PutUint16(msg[10:], binary.BigEndian.Uint16(msg[10:])+1)
-		msg = appendOPT(msg, ownSize, uint8(rcode>>4), q.DO, ede)
+		msg = appendOPT(msg, OwnSize, uint8(rcode>>4), q.DO, ede)
 	}
 	return msg
 }

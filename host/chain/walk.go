@@ -1,0 +1,502 @@
+package chain
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/host/message"
+)
+
+// maxDepth bounds how deep Ask nests: a question asked by a filter may meet another filter below that asks, and so on.
+const maxDepth = 8
+
+// maxRounds bounds the verdicts Ask and Forward of all filters for one query together, so that a chain of filters that each
+// keep to abi.MaxRounds can't multiply them.
+const maxRounds = 32
+
+// maxSpare is the largest buffer that an exchange keeps for its next query. Large messages are rare; their buffers must not stay.
+const maxSpare = 16 << 10
+
+// stage is what a level does next.
+type stage uint8
+
+const (
+	down   stage = iota // call filter pos for the query
+	bottom              // ask the target upstream
+	up                  // call filter pos for the response
+	done                // the response is that of the level
+)
+
+// walk is the state of a query in a chain: a stack of levels, the client's question at the bottom, above it questions that filters asked.
+// It is data and not a goroutine's stack, so that a query can stop where it has to wait and go on elsewhere, without calling
+// any filter twice.
+type walk struct {
+	levels  []level
+	depth   int
+	rounds  int
+	scratch []byte
+	call    Call
+	dropped bool
+}
+
+// level is one question on its way through the filters after asker.
+type level struct {
+	asker int // the filter that asked, -1 for the client
+	pos   int // the filter that is next
+	stage stage
+
+	query     *message.Query // the question at pos
+	root      *message.Query // the question of the level, before any Rewrite
+	own       message.Query  // storage for root, when a filter asked
+	ownBuf    []byte
+	rewrites  []rewrite // of the filters above pos that rewrote
+	states    []state   // of each filter
+	upstream  int       // chosen on the way down, -1 none
+	forwarded bool      // upstream was chosen by a filter
+
+	target  int            // bottom: the upstream to ask, -1 none
+	asking  *message.Query // bottom: with this question
+	deliver bool           // up: filter pos waits for this response, whatever its interest
+	asked   bool           // up: the response answers what filter pos asked
+
+	response message.Response
+	buf      []byte // holds the octets of response
+	kept     message.Response
+	keptBuf  []byte // holds the octets of kept
+	hasKept  bool
+}
+
+// rewrite is a question changed by a filter, for what is below it.
+type rewrite struct {
+	filter int
+	before *message.Query
+	query  message.Query
+	buf    []byte
+}
+
+// state is what the host remembers of a filter for a query: all that outlives a call.
+type state struct {
+	cookie            uint64
+	queries, attempts uint8 // calls so far in each phase
+	rounds            uint8
+}
+
+// Begin implements Handler.
+func (c *Chain) Begin(x *Exchange) bool {
+	w := &x.walk
+	if w.levels == nil {
+		w.levels = make([]level, 1, maxDepth)
+	}
+	w.depth, w.rounds, w.dropped = 0, 0, false
+	x.Dropped = false
+	c.enter(&w.levels[0], -1, &x.Query)
+	return c.run(context.Background(), x, false)
+}
+
+// Complete implements Handler.
+func (c *Chain) Complete(ctx context.Context, x *Exchange) { c.run(ctx, x, true) }
+
+// enter begins a level.
+func (c *Chain) enter(l *level, asker int, q *message.Query) {
+	l.asker, l.pos, l.stage = asker, asker+1, down
+	l.query, l.root = q, q
+	if cap(l.states) < len(c.filters) {
+		l.states = make([]state, len(c.filters))
+		l.rewrites = nil
+	}
+	l.rewrites = l.rewrites[:0]
+	l.states = l.states[:len(c.filters)]
+	clear(l.states)
+	l.upstream, l.forwarded = c.fallback, false
+	l.deliver, l.asked, l.hasKept = false, false, false
+	if cap(l.buf) > maxSpare {
+		l.buf = nil
+	}
+	if cap(l.keptBuf) > maxSpare {
+		l.keptBuf = nil
+	}
+}
+
+// run goes on with x until it is done, or until it would have to wait and may not.
+func (c *Chain) run(ctx context.Context, x *Exchange, wait bool) bool {
+	w := &x.walk
+	for {
+		l := &w.levels[w.depth]
+		switch l.stage {
+		case down:
+			c.down(w, l)
+		case bottom:
+			if !c.ask(ctx, x, l, wait) {
+				return false
+			}
+		case up:
+			c.up(w, l)
+		case done:
+			if w.depth == 0 {
+				x.Response = l.response
+				return true
+			}
+			w.depth--
+			p := &w.levels[w.depth]
+			// The answer changes hands with its buffer: the parent's old one serves the next question asked.
+			p.buf, l.buf = l.buf, p.buf
+			p.response = l.response
+			p.stage, p.deliver, p.asked = up, true, true
+		}
+		if w.dropped {
+			x.Dropped = true
+			return true
+		}
+	}
+}
+
+// down calls the filter at pos for the query.
+func (c *Chain) down(w *walk, l *level) {
+	if l.pos == len(c.filters) {
+		l.stage, l.target, l.asking = bottom, l.upstream, l.query
+		return
+	}
+	i := l.pos
+	f := &c.filters[i]
+	if !f.interest.Query || f.skipWhenForwarded && l.forwarded {
+		l.pos++
+		return
+	}
+	s := &l.states[i]
+	call := &w.call
+	*call = Call{
+		Query: l.query, Attempt: s.queries, Forwarded: l.forwarded, Limit: limit(l.query), Cookie: s.cookie,
+		Octets: w.scratch[:0], EDE: message.None,
+	}
+	s.queries++
+	v, err := f.Call(call)
+	w.scratch = call.Octets
+	s.cookie = call.Cookie
+	c.trace(l.query, f, v, err)
+	if err == nil {
+		err = c.queryVerdict(w, l, v)
+	}
+	if err != nil {
+		if f.Skip() {
+			l.pos++
+			return
+		}
+		c.servfail(l, f, err)
+		l.stage, l.pos = up, i-1
+	}
+}
+
+func (c *Chain) queryVerdict(w *walk, l *level, v Verdict) error {
+	i := l.pos
+	switch v.Action {
+	case Next:
+		l.pos++
+	case Respond:
+		if err := w.respond(l, v); err != nil {
+			return err
+		}
+		l.stage, l.pos = up, i-1
+	case Forward:
+		if uint(v.Upstream) >= uint(len(c.upstreams)) {
+			return errUpstream
+		}
+		l.upstream, l.forwarded = v.Upstream, true
+		l.pos++
+	case Rewrite:
+		name, qtype, qclass, ok := splitQuestion(w.call.Octets)
+		if !ok {
+			return errQuestion
+		}
+		r := l.pushRewrite(i)
+		if !r.query.SetQuestion(l.query, r.buf, name, qtype, qclass) {
+			l.rewrites = l.rewrites[:len(l.rewrites)-1]
+			return errQuestion
+		}
+		r.buf = r.query.Message
+		r.before, l.query = l.query, &r.query
+		l.pos++
+	case Drop:
+		w.dropped = true
+	case Ask:
+		return c.push(w, l)
+	default:
+		return errVerdict
+	}
+	return nil
+}
+
+// up calls the filter at pos for the response, if it wants it.
+func (c *Chain) up(w *walk, l *level) {
+	if l.pos <= l.asker {
+		l.stage = done
+		return
+	}
+	i := l.pos
+	if n := len(l.rewrites); n > 0 && l.rewrites[n-1].filter == i {
+		r := &l.rewrites[n-1]
+		w.restore(l, &r.query.Question, r.before)
+		l.query, l.rewrites = r.before, l.rewrites[:n-1]
+	}
+	f := &c.filters[i]
+	if !l.deliver && f.interest.Classes>>l.response.Class&1 == 0 {
+		l.leave()
+		return
+	}
+	s := &l.states[i]
+	call := &w.call
+	*call = Call{
+		Query: l.query, Response: &l.response, Attempt: s.attempts, Forwarded: l.forwarded, Asked: l.asked, Limit: limit(l.query),
+		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None,
+	}
+	s.attempts++
+	v, err := f.Call(call)
+	w.scratch = call.Octets
+	s.cookie = call.Cookie
+	c.trace(l.query, f, v, err)
+	if err == nil {
+		err = c.responseVerdict(w, l, v)
+	}
+	if err != nil {
+		switch {
+		case f.Skip() && l.hasKept: // as if it had never asked another upstream
+			l.response, l.buf, l.keptBuf = l.kept, l.keptBuf, l.buf
+		case f.Skip() && !l.asked:
+		default:
+			c.servfail(l, f, err)
+		}
+		l.leave()
+	}
+}
+
+func (c *Chain) responseVerdict(w *walk, l *level, v Verdict) error {
+	switch v.Action {
+	case Next:
+		if l.asked {
+			return errAsked
+		}
+		l.leave()
+	case Respond:
+		if err := w.respond(l, v); err != nil {
+			return err
+		}
+		l.leave()
+	case Forward:
+		switch {
+		case uint(v.Upstream) >= uint(len(c.upstreams)):
+			return errUpstream
+		case v.Keep && l.asked:
+			return errAsked
+		}
+		if err := w.round(l); err != nil {
+			return err
+		}
+		l.keep(v.Keep)
+		l.stage, l.target, l.asking, l.deliver, l.asked = bottom, v.Upstream, l.query, true, false
+		if v.Original {
+			l.asking = l.root
+		}
+	case Drop:
+		w.dropped = true
+	case Ask:
+		return c.push(w, l)
+	case Kept:
+		if !l.hasKept {
+			return errKept
+		}
+		l.response, l.buf, l.keptBuf = l.kept, l.keptBuf, l.buf
+		l.leave()
+	default:
+		return errVerdict
+	}
+	return nil
+}
+
+// leave goes on to the filter above pos.
+func (l *level) leave() {
+	l.stage = up
+	l.pos--
+	l.deliver, l.asked, l.hasKept = false, false, false
+}
+
+// keep sets the present response aside, if it is the first one or the filter says so. Buffers are swapped, not copied.
+func (l *level) keep(want bool) {
+	if l.asked || l.hasKept && !want {
+		return
+	}
+	l.kept, l.hasKept = l.response, true
+	l.buf, l.keptBuf = l.keptBuf, l.buf
+}
+
+func (w *walk) round(l *level) error {
+	s := &l.states[l.pos]
+	s.rounds++
+	w.rounds++
+	if s.rounds > abi.MaxRounds || w.rounds > maxRounds {
+		return errRounds
+	}
+	return nil
+}
+
+// push begins a level for the question that the filter at pos asks.
+func (c *Chain) push(w *walk, l *level) error {
+	name, qtype, qclass, ok := splitQuestion(w.call.Octets)
+	if !ok {
+		return errQuestion
+	}
+	if err := w.round(l); err != nil {
+		return err
+	}
+	if w.depth+1 == maxDepth {
+		return errDepth
+	}
+	if l.stage == up {
+		l.keep(false)
+	}
+	if w.depth+1 == len(w.levels) {
+		w.levels = append(w.levels, level{}) // within its capacity: pointers into levels stay good
+	}
+	n := &w.levels[w.depth+1]
+	if !n.own.SetQuestion(l.query, n.ownBuf, name, qtype, qclass) {
+		return errQuestion
+	}
+	n.ownBuf = n.own.Message
+	w.depth++
+	c.enter(n, l.pos, &n.own)
+	return nil
+}
+
+// pushRewrite returns the place for a rewritten question. The elements keep their buffers from query to query; those in use must not
+// move, since queries point at one another.
+func (l *level) pushRewrite(filter int) *rewrite {
+	if cap(l.rewrites) == 0 {
+		l.rewrites = make([]rewrite, 0, cap(l.states))
+	}
+	l.rewrites = l.rewrites[:len(l.rewrites)+1]
+	r := &l.rewrites[len(l.rewrites)-1]
+	r.filter = filter
+	return r
+}
+
+// respond makes the response of the level from a verdict Respond.
+func (w *walk) respond(l *level, v Verdict) error {
+	if len(w.call.Octets) == 0 {
+		l.response.SetRCODE(l.buf[:0], l.query, v.RCODE)
+		l.buf = l.response.Message
+	} else {
+		var r message.Response
+		if err := r.ParseOwn(w.call.Octets, &l.query.Question); err != nil {
+			return err
+		}
+		l.response = r
+		l.buf, w.scratch = w.call.Octets, l.buf
+	}
+	if w.call.EDE != message.None {
+		l.response.EDE = message.AppendEDE(nil, w.call.EDE, "")
+	}
+	return nil
+}
+
+// restore makes the response one to the question of q.
+func (w *walk) restore(l *level, answered *message.Question, q *message.Query) {
+	msg, err := l.response.AppendRestored(w.scratch[:0], answered, &q.Question)
+	if err != nil {
+		l.fail(q, message.EDEInvalidData, "the response does not fit the question before it was rewritten")
+		return
+	}
+	l.buf, w.scratch = msg, l.buf
+	l.response.Message = msg
+}
+
+// ask asks the target upstream. It returns false if that means waiting and wait is not set.
+func (c *Chain) ask(ctx context.Context, x *Exchange, l *level, wait bool) bool {
+	q := l.asking
+	if l.target < 0 {
+		l.response.SetRCODE(l.buf[:0], q, message.REFUSED)
+		l.response.EDE = edeNoUpstream
+		l.buf = l.response.Message
+		if q.Trace != nil {
+			q.Trace.Add("chain "+c.name, "no filter answered, and there is no upstream: REFUSED")
+		}
+	} else if !wait {
+		r, ok := c.upstreams[l.target].Cached(q, l.buf[:0])
+		if !ok {
+			return false
+		}
+		l.took(r, l.target)
+	} else {
+		c.resolve(ctx, x, l, q)
+	}
+	if q != l.query {
+		x.walk.restore(l, &q.Question, l.query)
+	}
+	l.stage = up
+	if !l.deliver {
+		l.pos = len(c.filters) - 1
+	}
+	return true
+}
+
+// resolve asks the target upstream, waiting for it. When a filter may want to ask another one after a failure, only a part of the time that
+// is left may be spent here: half of it at first, three quarters of it later.
+func (c *Chain) resolve(ctx context.Context, x *Exchange, l *level, q *message.Query) {
+	now := c.now()
+	deadline := x.Query.Deadline
+	left := deadline.Sub(now)
+	if left <= 0 {
+		l.fail(q, message.EDENoReachable, "no time left")
+		return
+	}
+	if c.retries {
+		if l.deliver {
+			left = left * 3 / 4
+		} else {
+			left /= 2
+		}
+	}
+	before := q.Deadline
+	q.Deadline = now.Add(left)
+	r, err := c.upstreams[l.target].Resolve(ctx, q, l.buf[:0])
+	q.Deadline = before
+	if err != nil {
+		code, text := failure(err)
+		l.fail(q, code, text)
+		l.response.Upstream = uint16(l.target)
+		return
+	}
+	l.took(r, l.target)
+}
+
+func (l *level) took(r message.Response, upstream int) {
+	l.response = r
+	l.response.Upstream = uint16(upstream)
+	l.buf = r.Message
+}
+
+// fail makes a SERVFAIL the response of the level.
+func (l *level) fail(q *message.Query, ede uint16, text string) {
+	l.response.SetRCODE(l.buf[:0], q, message.SERVFAIL)
+	l.response.Silent = true
+	l.response.EDE = message.AppendEDE(nil, ede, text)
+	l.buf = l.response.Message
+}
+
+// servfail makes a SERVFAIL the response of the level, because filter f failed.
+func (c *Chain) servfail(l *level, f *member, err error) {
+	if l.query.Trace != nil {
+		l.query.Trace.Add("filter "+f.Name(), "failed: SERVFAIL: %v", err)
+	}
+	l.fail(l.query, message.EDEOther, "filter "+f.Name()+" failed")
+	l.response.Silent = false
+}
+
+// splitQuestion takes a question in wire format apart: an uncompressed name, a type, a class.
+func splitQuestion(b []byte) (name []byte, qtype, qclass uint16, ok bool) {
+	n := len(b) - 4
+	if n < 1 {
+		return nil, 0, 0, false
+	}
+	return b[:n], binary.BigEndian.Uint16(b[n:]), binary.BigEndian.Uint16(b[n+2:]), true
+}
+
+func limit(q *message.Query) uint16 { return uint16(q.Limit(message.OwnSize)) }
