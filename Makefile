@@ -1,0 +1,48 @@
+# Two commands do everything on a machine that has only Go and make: make run and make test.
+
+GO            ?= go
+GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+CONFIG        ?= config.toml
+FUZZTIME      ?= 10m
+BENCH         ?= .
+COUNT         ?= 1
+export CGO_ENABLED ?= 0
+
+.PHONY: build filters run test race fuzz bench lint format check clean
+
+build: filters ## bin/weir, one static file with the built-in filters in it
+	$(GO) build -trimpath -ldflags="-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
+
+filters: ## the built-in filters as Wasm, in filters/dist
+	$(GO) run ./filters/build
+
+run: build ## serve CONFIG, by default config.toml
+	bin/weir run $(CONFIG)
+
+test: filters ## every test that needs nothing but Go
+	$(GO) vet ./...
+	$(GO) test ./...
+
+race: filters ## the same under the race detector; needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+fuzz: ## each fuzz target for FUZZTIME, two at a time
+	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME)
+
+bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.txt
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+
+lint: ## the linters of .golangci.yml, for the host and for the guests
+	test -x bin/golangci-lint || GOBIN=$(CURDIR)/bin $(GO) install $(GOLANGCI)
+	bin/golangci-lint run ./...
+	GOOS=wasip1 GOARCH=wasm bin/golangci-lint run ./sdk/... ./filters/...
+
+format: ## gofmt
+	gofmt -w $$(git ls-files '*.go')
+
+check: format lint test ## what a change must pass; fails if formatting changed the tree
+	git diff --exit-code
+
+clean:
+	rm -rf bin filters/dist/*.wasm

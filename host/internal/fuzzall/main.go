@@ -1,0 +1,107 @@
+// Command fuzzall runs every fuzz target of the module for a time, one after the other on each of a few workers, and keeps what it finds as seeds
+// (go test writes them to testdata/fuzz beside the target). It exits with 1 if any target failed.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+var targetLine = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+
+type target struct{ dir, name string }
+
+func main() {
+	fuzztime := flag.Duration("fuzztime", 10*time.Minute, "time for each target")
+	workers := flag.Int("workers", 2, "targets at a time")
+	match := flag.String("run", "", "only targets whose directory and name match this expression")
+	flag.Parse()
+	only, err := regexp.Compile(*match)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	targets, err := find(only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	queue := make(chan target)
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards failed and the output
+	failed := 0
+	for range *workers {
+		wg.Go(func() {
+			for t := range queue {
+				out, err := fuzz(t, *fuzztime)
+				mu.Lock()
+				if err != nil {
+					failed++
+					fmt.Printf("FAIL %s %s: %v\n%s\n", t.dir, t.name, err, out)
+				} else {
+					fmt.Printf("ok   %s %s: %s\n", t.dir, t.name, lastCount(out))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, t := range targets {
+		queue <- t
+	}
+	close(queue)
+	wg.Wait()
+	fmt.Printf("%d passed, %d failed\n", len(targets)-failed, failed)
+	if failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// find returns the fuzz targets of the module that holds the working directory.
+func find(only *regexp.Regexp) ([]target, error) {
+	var targets []target
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range targetLine.FindAllSubmatch(source, -1) {
+			if t := (target{"./" + filepath.Dir(path), string(m[1])}); only.MatchString(t.dir + " " + t.name) {
+				targets = append(targets, t)
+			}
+		}
+		return nil
+	})
+	return targets, err
+}
+
+func fuzz(t target, d time.Duration) ([]byte, error) {
+	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), "-parallel", "1", t.dir)
+	return cmd.CombinedOutput()
+}
+
+// lastCount returns the last progress line of the fuzzer.
+func lastCount(out []byte) string {
+	lines := bytes.Split(out, []byte("\n"))
+	for i := len(lines) - 1; i >= 0; i-- {
+		if bytes.Contains(lines[i], []byte("execs:")) {
+			return string(bytes.TrimPrefix(lines[i], []byte("fuzz: ")))
+		}
+	}
+	return "no count"
+}
