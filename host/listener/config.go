@@ -1,0 +1,209 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Defaults of Config, each with its reason.
+const (
+	// DefaultMaxUDPSize keeps responses clear of IP fragments, RFC 9715 section 3 and the DNS flag day of 2020.
+	DefaultMaxUDPSize = 1232
+	// DefaultTCPIdleTimeout is long enough for the next page of a browser. RFC 7766 section 6.2.3 wants "the order of a few seconds".
+	DefaultTCPIdleTimeout = 10 * time.Second
+	// DefaultTCPMaxClients costs about 10 MB when all of them are idle.
+	DefaultTCPMaxClients = 1024
+	// DefaultTCPMaxPerClient leaves room for others, and is enough for a resolver behind which a whole site sits.
+	DefaultTCPMaxPerClient = 128
+	// DefaultTCPMaxInFlight is what one connection may have in flight before it has to wait.
+	DefaultTCPMaxInFlight = 64
+	// DefaultMaxInFlight is 2,500 cache misses a second while an upstream is dead and each query waits out its budget.
+	DefaultMaxInFlight = 4096
+)
+
+// Config is one [[listener]] of the configuration file. Zero stands for the default, see [Config.WithDefaults].
+type Config struct {
+	// Address is where to listen: an IP address and a port, such as "127.0.0.1:53", "[::1]:53", or ":53" for all addresses of both
+	// families. Port 0 lets the system choose, which is for tests.
+	Address string `koanf:"address"`
+	// Protocols are the transports offered at Address: "udp", "tcp". The default is both, since a DNS server that can't do TCP
+	// can't give large answers (RFC 7766 section 5).
+	Protocols []string `koanf:"protocols"`
+	// Chain is the name of the chain for clients in no scope.
+	Chain string `koanf:"chain"`
+	// Scope selects other chains by the address of the client.
+	Scope []ScopeConfig `koanf:"scope"`
+
+	// MaxUDPSize is the largest response over UDP in octets, 512 to 4096, whatever the client offers.
+	MaxUDPSize int `koanf:"max_udp_size"`
+	// MaxInFlight bounds the queries that are being waited for, for UDP and for TCP each. A UDP query above it gets SERVFAIL at once,
+	// a TCP connection waits before its next query is read.
+	MaxInFlight int `koanf:"max_in_flight"`
+	// TCPIdleTimeout is when a connection without queries is closed, 100 ms to 10 minutes.
+	TCPIdleTimeout time.Duration `koanf:"tcp_idle_timeout"`
+	// TCPMaxClients bounds the connections. When there are as many, the one that has been idle longest makes room for the next.
+	TCPMaxClients int `koanf:"tcp_max_clients"`
+	// TCPMaxPerClient bounds the connections from one address, in the same way.
+	TCPMaxPerClient int `koanf:"tcp_max_per_client"`
+	// TCPMaxInFlight bounds the queries of one connection that are being waited for. Its next query is read when one is answered.
+	TCPMaxInFlight int `koanf:"tcp_max_in_flight"`
+}
+
+// ScopeConfig is one [[listener.scope]]: clients that get a chain of their own. The longest prefix that holds the client's address
+// counts, whatever the order.
+type ScopeConfig struct {
+	// Clients are prefixes such as "10.0.0.0/8", or single addresses.
+	Clients []string `koanf:"clients"`
+	// Chain is the name of the chain.
+	Chain string `koanf:"chain"`
+}
+
+// protocols of a listener, and whether they are supported.
+var protocols = map[string]bool{"udp": true, "tcp": true, "tls": false, "https": false, "quic": false}
+
+// WithDefaults returns c with every zero replaced by its default. c itself is unchanged.
+func (c Config) WithDefaults() Config {
+	if len(c.Protocols) == 0 {
+		c.Protocols = []string{"udp", "tcp"}
+	}
+	orDefault(&c.MaxUDPSize, DefaultMaxUDPSize)
+	orDefault(&c.MaxInFlight, DefaultMaxInFlight)
+	orDefault(&c.TCPIdleTimeout, DefaultTCPIdleTimeout)
+	orDefault(&c.TCPMaxClients, DefaultTCPMaxClients)
+	orDefault(&c.TCPMaxPerClient, min(DefaultTCPMaxPerClient, c.TCPMaxClients))
+	orDefault(&c.TCPMaxInFlight, DefaultTCPMaxInFlight)
+	return c
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Validate reports everything that is wrong with c, defaults taken into account. Each of the joined errors begins with the key at fault
+// and a colon, such as "scope[1].clients: ...". It does not look at whether the chains exist.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...)))
+	}
+	if _, err := c.addrPort(); err != nil {
+		bad("address", "%w", err)
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Protocols {
+		supported, known := protocols[p]
+		switch {
+		case !known:
+			bad("protocols", "%q is not a protocol: write \"udp\" or \"tcp\"", p)
+		case !supported:
+			bad("protocols", "%q is not supported by this version: write \"udp\" or \"tcp\"", p)
+		case seen[p]:
+			bad("protocols", "%q is there twice", p)
+		}
+		seen[p] = true
+	}
+	if c.Chain == "" {
+		bad("chain", "is missing: name the chain for the queries that come here")
+	}
+	within := func(key string, value, least, most int) {
+		if value < least || value > most {
+			bad(key, "is %d: write %d to %d", value, least, most)
+		}
+	}
+	within("max_udp_size", c.MaxUDPSize, 512, 4096)
+	within("max_in_flight", c.MaxInFlight, 1, 1<<20)
+	within("tcp_max_clients", c.TCPMaxClients, 1, 1<<20)
+	within("tcp_max_per_client", c.TCPMaxPerClient, 1, c.TCPMaxClients)
+	within("tcp_max_in_flight", c.TCPMaxInFlight, 1, 1000)
+	if c.TCPIdleTimeout < 100*time.Millisecond || c.TCPIdleTimeout > 10*time.Minute {
+		bad("tcp_idle_timeout", "is %v: write \"100ms\" to \"10m\"", c.TCPIdleTimeout)
+	}
+	c.validateScopes(bad)
+	return errors.Join(errs...)
+}
+
+func (c Config) validateScopes(bad func(key, format string, args ...any)) {
+	owner := map[netip.Prefix]int{}
+	if len(c.Scope) > maxScopes {
+		bad("scope", "has %d entries: at most %d are possible", len(c.Scope), maxScopes)
+	}
+	for i, s := range c.Scope {
+		key := fmt.Sprintf("scope[%d].", i)
+		if s.Chain == "" {
+			bad(key+"chain", "is missing: name the chain for these clients")
+		}
+		if len(s.Clients) == 0 {
+			bad(key+"clients", "is empty: list prefixes such as \"10.0.0.0/8\"")
+		}
+		for _, text := range s.Clients {
+			p, err := parsePrefix(text)
+			if err != nil {
+				bad(key+"clients", "%w", err)
+				continue
+			}
+			if first, twice := owner[p]; twice {
+				bad(key+"clients", "%v is in scope[%d] already", p, first)
+				continue
+			}
+			owner[p] = i
+		}
+	}
+}
+
+// Scopes returns the matcher for c.Scope: it finds the index in that slice. c has been validated.
+func (c Config) Scopes() (*Scopes, error) {
+	var prefixes []netip.Prefix
+	var scopes []int
+	for i, s := range c.Scope {
+		for _, text := range s.Clients {
+			p, err := parsePrefix(text)
+			if err != nil {
+				return nil, fmt.Errorf("scope[%d].clients: %w", i, err)
+			}
+			prefixes, scopes = append(prefixes, p), append(scopes, i)
+		}
+	}
+	return NewScopes(prefixes, scopes), nil
+}
+
+// addrPort returns the address to listen at. The zero address stands for all addresses of both families.
+func (c Config) addrPort() (netip.AddrPort, error) {
+	text := c.Address
+	if text == "" {
+		return netip.AddrPort{}, errors.New("is missing: write an address and a port, such as \"127.0.0.1:53\"")
+	}
+	if strings.HasPrefix(text, ":") {
+		text = "[::]" + text
+	}
+	ap, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return ap, fmt.Errorf("%q is not an address and a port: write \"127.0.0.1:53\", \"[::1]:53\" or \":53\"", c.Address)
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+// parsePrefix reads a prefix or a single address. Bits behind the prefix must be zero: "10.0.0.1/8" is more likely a mistake than a
+// prefix.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%q is not a prefix or an address: write for example \"10.0.0.0/8\"", text)
+	case p != p.Masked():
+		return p, fmt.Errorf("%q has bits set behind its length: write %v", text, p.Masked())
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is an IPv4 prefix in IPv6 form: write it as IPv4", text)
+	}
+	return p, nil
+}
