@@ -99,11 +99,8 @@ func (c *Chain) Name() string { return c.name }
 
 // failure gives the Extended DNS Error for an upstream that gave no response.
 func failure(err error) (code uint16, text string) {
-	if f, ok := errors.AsType[interface {
-		error
-		EDE() (uint16, string)
-	}](err); ok {
-		return f.EDE()
+	if f, ok := errors.AsType[*message.Failure](err); ok {
+		return f.Code, f.Text
 	}
 	return message.EDENoReachable, "no upstream gave a response"
 }

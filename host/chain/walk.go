@@ -32,6 +32,7 @@ const (
 // It is data and not a goroutine's stack, so that a query can stop where it has to wait and go on elsewhere, without calling
 // any filter twice.
 type walk struct {
+	chain   *Chain // in which it is
 	levels  []level
 	depth   int
 	rounds  int
@@ -88,7 +89,7 @@ func (c *Chain) Begin(x *Exchange) bool {
 	if w.levels == nil {
 		w.levels = make([]level, 1, maxDepth)
 	}
-	w.depth, w.rounds, w.dropped = 0, 0, false
+	w.chain, w.depth, w.rounds, w.dropped = c, 0, 0, false
 	x.Dropped = false
 	c.enter(&w.levels[0], -1, &x.Query)
 	return c.run(context.Background(), x, false)
@@ -96,6 +97,9 @@ func (c *Chain) Begin(x *Exchange) bool {
 
 // Complete implements Handler.
 func (c *Chain) Complete(ctx context.Context, x *Exchange) { c.run(ctx, x, true) }
+
+// Complete goes on in the chain where Begin stopped, see Handler.
+func (x *Exchange) Complete(ctx context.Context) { x.walk.chain.run(ctx, x, true) }
 
 // enter begins a level.
 func (c *Chain) enter(l *level, asker int, q *message.Query) {
