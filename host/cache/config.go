@@ -75,7 +75,7 @@ const (
 // presets are complete configurations.
 //
 // weir's own: a day and an hour are what recursive resolvers cap TTLs at (Unbound: cache-max-ttl 86400, cache-max-negative-ttl 3600). No floor,
-// since a TTL is its owner's to choose. Failures 5s, the default that RFC 9520 section 3.2 recommends to begin with. A day of stale answers outlasts
+// since a TTL is its owner's to choose. Failures 5s, as in the example of RFC 9520 section 3.2. A day of stale answers outlasts
 // an outage over night and is at the low end of the 1 to 3 days of RFC 8767 section 5. 6s for a query outlasts the 5s after which glibc asks again.
 //
 // The others show clients the TTLs that they are used to from CoreDNS (its cache plugin's defaults), from the CoreDNS of Alibaba Cloud's
