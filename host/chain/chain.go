@@ -97,10 +97,13 @@ func routesBeforeAuthorities(filters []Filter) []Filter {
 // Name is the name of the chain in the configuration.
 func (c *Chain) Name() string { return c.name }
 
-// failure gives the Extended DNS Error for an upstream that gave no response.
+// failure gives the Extended DNS Error for an upstream that gave no response: what the error says of itself, as those of package upstream do.
 func failure(err error) (code uint16, text string) {
-	if f, ok := errors.AsType[*message.Failure](err); ok {
-		return f.Code, f.Text
+	if f, ok := errors.AsType[interface {
+		error
+		EDE() uint16
+	}](err); ok {
+		return f.EDE(), f.Error()
 	}
 	return message.EDENoReachable, "no upstream gave a response"
 }

@@ -58,13 +58,3 @@ const (
 	EDENetworkError     = 23
 	EDEInvalidData      = 24
 )
-
-// Failure is the error of a Resolver that knows what Extended DNS Error tells a client why there is no response. Failures are made once, as
-// package values: a failing upstream must not cost more than one that works.
-type Failure struct {
-	Code uint16 // INFO-CODE, such as EDENoReachable
-	Text string // for people, at most 100 octets
-}
-
-// Error implements error.
-func (f *Failure) Error() string { return f.Text }
