@@ -65,27 +65,8 @@ func InZone(name, zone []byte) bool {
 	return i == rest
 }
 
-// skipName returns the offset behind the name at off, which may be compressed. It does not follow pointers, so it is not a
-// check of the whole name: see appendName.
-func skipName(msg []byte, off int) (int, error) {
-	for off < len(msg) {
-		c := int(msg[off])
-		switch {
-		case c == 0:
-			return off + 1, nil
-		case c <= MaxLabel:
-			off += c + 1
-		case c >= 0xC0 && off+1 < len(msg):
-			return off + 2, nil
-		default:
-			return 0, errName
-		}
-	}
-	return 0, errName
-}
-
 // AppendName appends the name at off of msg to dst, uncompressed and in the case in which it stands there, and returns the
-// offset behind it in msg. Pointers must lead strictly backwards (RFC 1035 section 4.1.4: to a *prior* occurrence), which with
+// offset behind it in msg. On an error dst may have got some octets of the name. Pointers must lead strictly backwards (RFC 1035 section 4.1.4: to a *prior* occurrence), which with
 // the limits on pointers and octets bounds the work for any input.
 func AppendName(dst, msg []byte, off int) (name []byte, end int, err error) {
 	start, pointers, limit := len(dst), 0, off
@@ -96,9 +77,6 @@ func AppendName(dst, msg []byte, off int) (name []byte, end int, err error) {
 		c := int(msg[off])
 		switch {
 		case c == 0:
-			if len(dst)-start+1 > MaxName {
-				return dst, 0, errName
-			}
 			if pointers == 0 {
 				end = off + 1
 			}
@@ -187,11 +165,11 @@ func ParseName(text string) ([]byte, error) {
 			}
 			c = byte(n)
 			i += 3
-		case c == '\\' && i+1 < len(text):
+		case c == '\\' && i+1 < len(text) && !digits(text[i+1:i+2]):
 			i++
 			c = text[i]
 		case c == '\\':
-			return nil, fmt.Errorf("%q ends within an escape", text)
+			return nil, fmt.Errorf("%q has an incomplete escape: write \\DDD with three digits, or \\ and a character that is no digit", text)
 		case c <= ' ' || c >= 0x7F:
 			return nil, fmt.Errorf("%q has the character %q: write it as \\%03d, or an internationalized name in its xn-- form", text, c, c)
 		}

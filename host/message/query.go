@@ -29,6 +29,7 @@ const (
 	TypeNS    = 2
 	TypeCNAME = 5
 	TypeSOA   = 6
+	TypeSIG   = 24
 	TypeAAAA  = 28
 	TypeOPT   = 41
 	TypeTSIG  = 250
@@ -108,7 +109,7 @@ type Query struct {
 }
 
 // Parse reads a query from octets received. It returns ok when the query may go on; otherwise it is to be answered with rcode, by
-// [AppendError], or ignored when rcode is [Ignore]. q keeps msg. No input makes it panic, and its work is linear.
+// [Response.SetRCODE] and [Response.Finish], or ignored when rcode is [Ignore]. q keeps msg. No input makes it panic, and its work is linear.
 //
 //   - no whole header, or QR set: Ignore. Answering a response would let two servers chatter for ever (CVE-2004-0789)
 //   - opcode other than QUERY: NOTIMP (so UPDATE, NOTIFY and DSO end here, on every transport)
@@ -116,11 +117,11 @@ type Query struct {
 //   - malformed records, more than one OPT, an OPT elsewhere than in the additional section or not at the root, octets behind the
 //     message: FORMERR (RFC 6891 section 6.1.1)
 //   - EDNS version above 0: BADVERS (RFC 6891 section 6.1.3)
-//   - AXFR, IXFR, and queries with TSIG: REFUSED. A proxy can't serve zone transfers from an answer cache, and a signed query
-//     can't be changed on its way (RFC 8945 section 5.5).
+//   - AXFR, IXFR, and queries with TSIG or SIG(0): REFUSED. A proxy can't serve zone transfers from an answer cache, and a signed
+//     query can't be changed on its way (RFC 8945 section 5.5, RFC 2931 section 3).
 func (q *Query) Parse(msg []byte) (rcode uint16, ok bool) {
 	q.Message, q.EDNS, q.DO, q.UDPSize, q.Options = msg, false, false, 0, nil
-	q.Question = Question{}
+	q.Question, q.Labels = Question{}, 0
 	if len(msg) < headerSize {
 		return Ignore, false
 	}
@@ -193,6 +194,8 @@ func (q *Query) parseRecords(msg []byte, off int) (rcode uint16, ok bool) {
 				return FORMERR, false
 			}
 			signed = true
+		case TypeSIG:
+			signed = signed || i >= records
 		}
 		off = r.end
 	}
@@ -208,7 +211,8 @@ func (q *Query) parseRecords(msg []byte, off int) (rcode uint16, ok bool) {
 }
 
 // SetQuestion makes q a query for another question, with the flags, client and EDNS of from. The message is built in buf, which
-// q keeps. name is in wire format. It reports whether name is valid.
+// q keeps. name is in wire format. It reports whether name is valid; otherwise q is as it was. from is another query than q, and neither
+// its message nor name are in buf.
 func (q *Query) SetQuestion(from *Query, buf, name []byte, qtype, qclass uint16) bool {
 	labels, off := 0, 0
 	for off < len(name) && name[off] != 0 {

@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"errors"
+	"unicode/utf8"
 )
 
 var errRecord = errors.New("message: malformed record")
@@ -71,10 +72,19 @@ func appendOPT(dst []byte, size uint16, extended uint8, do bool, options []byte)
 // EDEOption is the number of the option Extended DNS Error, RFC 8914 section 2.
 const edeOption = 15
 
+// maxText bounds the EXTRA-TEXT of an Extended DNS Error, in octets.
+const maxText = 100
+
 // AppendEDE appends an Extended DNS Error as an EDNS option in wire format (RFC 8914 section 2). Text is cut at 100 octets,
-// so that it never makes a response too large.
+// between two characters, so that it never makes a response too large.
 func AppendEDE(dst []byte, code uint16, text string) []byte {
-	text = text[:min(len(text), 100)]
+	if len(text) > maxText {
+		n := maxText
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		text = text[:n]
+	}
 	dst = append(dst, 0, edeOption, 0, byte(2+len(text)), byte(code>>8), byte(code))
 	return append(dst, text...)
 }

@@ -54,13 +54,14 @@ func Truncated(msg []byte) bool { return msg[2]&(FlagTC>>8) != 0 }
 // Parse checks msg from an upstream as the response to question and makes r from it. The case of letters in the question does not
 // matter here. The message is changed in place: an OPT record is taken out, after its extended RCODE and Extended DNS Errors have been
 // noted; so are records behind the OPT, which are optional data of the additional section (taking out only the OPT would break the
-// pointers behind it). r keeps msg. Everything is bounded by the size of msg; no input makes it panic. It allocates
+// pointers behind it). A TSIG record is an error, since weir signs no queries (RFC 8945 section 5.4). r keeps msg, which is of no use after an
+// error. Everything is bounded by the size of msg; no input makes it panic. It allocates
 // only when there are Extended DNS Errors.
 func (r *Response) Parse(msg []byte, question *Question) error {
 	return r.parse(msg, question, true)
 }
 
-// ParseOwn is Parse for a message that a filter made: an OPT or TSIG record is an error, since those are the host's.
+// ParseOwn is Parse for a message that a filter made: an OPT record is an error, since that is the host's.
 func (r *Response) ParseOwn(msg []byte, question *Question) error {
 	return r.parse(msg, question, false)
 }
@@ -105,9 +106,7 @@ func (r *Response) parse(msg []byte, question *Question, upstream bool) error {
 			size = rec.owner
 			binary.BigEndian.PutUint16(msg[10:], uint16(i-authority))
 		case TypeTSIG:
-			if !upstream {
-				return errTSIG
-			}
+			return errTSIG
 		}
 		off = rec.end
 	}
