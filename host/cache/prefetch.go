@@ -1,0 +1,61 @@
+package cache
+
+import (
+	"context"
+
+	"github.com/weirdns/weir/host/message"
+)
+
+// fetch is an entry to be fetched anew. It is a value, so that asking for it allocates nothing.
+type fetch struct {
+	hash uint64
+	size uint16
+	key  [maxKey]byte
+}
+
+// Bounds of prefetching: how many entries may wait for it, and how many may be with the upstream at a time.
+const (
+	maxFetches = 256
+	fetchers   = 16
+)
+
+// prefetch asks Run to fetch the entry of key k anew. If Run has too much to do, the next hit asks again.
+func (c *Cache) prefetch(k []byte, hash uint64) {
+	f := fetch{hash: hash, size: uint16(len(k))}
+	copy(f.key[:], k)
+	select {
+	case c.fetches <- f:
+	default:
+		c.store.release(k, hash)
+	}
+}
+
+// fetch does what prefetch asks for, until ctx is done.
+func (c *Cache) fetch(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-c.fetches:
+			c.refresh(f.key[:f.size], f.hash)
+		}
+	}
+}
+
+// refresh asks the upstream for key k, unless somebody does already. The entry stays what it is until there is a better one.
+func (c *Cache) refresh(k []byte, hash uint64) {
+	f, role, _ := c.flights.board(k, hash, c.clock(), func() bool { return false })
+	switch role {
+	case alone:
+		c.store.release(k, hash)
+	case follower:
+		c.flights.leave(f)
+	case leader:
+		c.flights.leave(f)
+		c.prefetches.Add(1)
+		var q message.Query
+		queryOf(&q, k, nil)
+		f.prepare(&q, c.now().Add(c.config.ResolveTimeout))
+		c.fly(f)
+	}
+}
