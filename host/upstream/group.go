@@ -1,0 +1,292 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirdns/weir/host/message"
+)
+
+// Env is what a group needs from around it. The zero value is good for use.
+type Env struct {
+	Policy  Policy
+	Index   uint16       // of the group, for message.Response.Upstream
+	Log     *slog.Logger // slog.Default() when nil
+	Metrics *Metrics     // unregistered ones when nil
+	Dial    DialFunc     // Dial when nil
+}
+
+// Group is a named group of servers. It implements message.Resolver, and is safe for concurrent use.
+//
+//  1. New checks the configuration and reads resolv.conf. Nothing runs yet.
+//  2. Run probes servers that are down, watches resolv.conf and closes idle sockets, until its context ends. Resolve works before and
+//     beside it; TCP connections that Resolve opens are the group's.
+//  3. When Run returns, all sockets and connections are closed, all goroutines have ended, and Resolve returns ErrClosed.
+type Group struct {
+	name, policy  string
+	index         uint16
+	log           *slog.Logger
+	metrics       *Metrics
+	dialer        dialer
+	configured    []target // from Config.Servers
+	transport     Transport
+	resolvConf    string
+	resolvText    []byte // what New read
+	allowed       Policy
+	healthyRCODEs []uint16
+	probeQuery    *message.Query
+	randomCase    bool
+	failDown      bool
+	overStale     bool
+	maxFails      int
+	maxConcurrent int64
+	expire        time.Duration
+	healthCheck   time.Duration
+	readTimeout   time.Duration
+	dialTimeout   time.Duration
+
+	servers   atomic.Pointer[[]*server] // non-nil; replaced as a whole when resolv.conf changes
+	turn      atomic.Uint64             // of round_robin
+	waiting   atomic.Int64              // queries in Resolve
+	exchanges sync.Pool                 // of *exchange
+	inFlight  prometheus.Gauge
+	overLimit prometheus.Counter
+
+	healthDue chan struct{} // has room for one: a server went down
+
+	// ctx is good until Run ends; it is for what Resolve opens and others use after it.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards following
+	closed  bool
+	running sync.WaitGroup
+}
+
+// overEDE goes with the REFUSED for queries above max_concurrent.
+var overEDE = message.AppendEDE(nil, message.EDEOther, "too many queries wait for the upstream")
+
+// New makes a group. It checks c, by c.Validate(env.Policy), and reads the resolv.conf that c may name; there it is an error
+// if that can't be read or has no server, while later on the servers stay as they were. It starts nothing.
+func New(name string, c Config, env Env) (*Group, error) {
+	if err := c.Validate(env.Policy); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", name, err)
+	}
+	c = c.WithDefaults()
+	g := &Group{
+		name: name, policy: c.Policy, index: env.Index,
+		log:     cmp.Or(env.Log, slog.Default()).With("upstream", name),
+		metrics: env.Metrics, transport: parseTransport(c.Transport), resolvConf: c.ResolvConf, allowed: env.Policy.withDefaults(),
+		randomCase: c.Case == "random", failDown: c.AllDown == "fail", overStale: c.OverLimit == "stale",
+		maxFails: c.MaxFails, maxConcurrent: int64(c.MaxConcurrent),
+		expire: c.Expire, healthCheck: c.HealthCheck, readTimeout: c.ReadTimeout, dialTimeout: c.DialTimeout,
+		healthDue: make(chan struct{}, 1),
+	}
+	if g.metrics == nil {
+		g.metrics = NewMetrics(nil)
+	}
+	g.inFlight = g.metrics.inFlight.WithLabelValues(name)
+	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
+	g.dialer = dialer{dial: env.Dial, log: g.log}
+	if env.Dial == nil {
+		g.dialer.dial = Dial
+	}
+	// What follows has been validated.
+	for _, text := range c.Sources {
+		addr, _ := parseSource(text)
+		g.dialer.sources = append(g.dialer.sources, &source{addr: addr})
+	}
+	for _, name := range c.HealthyRCODEs {
+		rcode, _ := parseRCODE(name)
+		g.healthyRCODEs = append(g.healthyRCODEs, rcode)
+	}
+	g.probeQuery, _ = parseProbe(c.Probe)
+	for _, text := range c.Servers {
+		t, _ := parseServer(text, g.transport)
+		g.configured = append(g.configured, t)
+	}
+	g.servers.Store(new([]*server))
+	g.setServers(g.configured)
+	if g.resolvConf != "" {
+		var err error
+		if g.resolvText, err = g.readResolvConf(); err == nil {
+			err = g.useResolvConf(g.resolvText)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("upstream %s: %w", name, &KeyError{"resolv_conf", err})
+		}
+	}
+	g.exchanges.New = func() any { return newExchange(g) }
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g, nil
+}
+
+// Name returns the name of the group in the configuration.
+func (g *Group) Name() string { return g.name }
+
+// Resolve asks the servers and appends the response to dst. It implements message.Resolver; the errors are those of this package,
+// or that of ctx. The end of ctx may be noticed as late as the next try would be sent, 150 ms as a rule.
+//
+// The response has AA clear. One that is truncated, which there is only where the transport is "udp" or a server truncates over TCP,
+// has TC set, no records, and its RCODE as its Class.
+func (g *Group) Resolve(ctx context.Context, q *message.Query, dst []byte) (message.Response, error) {
+	waiting := g.waiting.Add(1)
+	defer g.waiting.Add(-1)
+	if g.maxConcurrent > 0 && waiting > g.maxConcurrent {
+		return g.refuse(q, dst)
+	}
+	if g.ctx.Err() != nil {
+		return message.Response{Upstream: message.None}, ErrClosed
+	}
+	g.inFlight.Inc()
+	defer g.inFlight.Dec()
+
+	now := time.Now()
+	deadline := now.Add(g.readTimeout)
+	if !q.Deadline.IsZero() && q.Deadline.Before(deadline) {
+		deadline = q.Deadline
+	}
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	x := g.exchanges.Get().(*exchange)
+	servers := *g.servers.Load()
+	x.servers = g.order(x.servers[:0], servers, &x.random, now)
+	if len(x.servers) == 0 {
+		g.exchanges.Put(x)
+		if len(servers) == 0 {
+			return message.Response{Upstream: message.None}, ErrNoServers
+		}
+		return message.Response{Upstream: message.None}, ErrDown
+	}
+	r, err := x.run(ctx, q, maxTries, deadline, dst)
+	g.exchanges.Put(x)
+	return r, err
+}
+
+// refuse answers a query above max_concurrent.
+func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
+	g.overLimit.Inc()
+	if q.Trace != nil {
+		q.Trace.Add("upstream "+g.name, "%d queries wait already, the limit", g.maxConcurrent)
+	}
+	if g.overStale {
+		return message.Response{Upstream: message.None}, ErrBusy
+	}
+	var r message.Response
+	r.SetRCODE(dst, q, message.REFUSED)
+	r.EDE, r.Silent = overEDE, true
+	return r, nil
+}
+
+// Run does what the group does in the background, until ctx ends. Then it closes everything and returns nil after the last
+// goroutine has ended. It is called once.
+func (g *Group) Run(ctx context.Context) error {
+	// What Resolve started ends with Run as well.
+	stop := context.AfterFunc(ctx, g.cancel)
+	defer stop()
+	g.start(g.health)
+	g.start(g.sweep)
+	if g.resolvConf != "" {
+		g.start(g.watch)
+	}
+	<-ctx.Done()
+	g.cancel()
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	for _, s := range *g.servers.Load() {
+		s.cut()
+	}
+	g.running.Wait()
+	return nil
+}
+
+// start starts a goroutine that Run waits for, unless Run has ended.
+func (g *Group) start(f func(ctx context.Context)) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.running.Go(func() { f(g.ctx) })
+	return true
+}
+
+// sweep closes idle sockets that are spent.
+func (g *Group) sweep(ctx context.Context) {
+	tick := time.NewTicker(socketAge)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, s := range *g.servers.Load() {
+				s.sockets.sweep(now)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// setServers makes these the servers of the group. Those that were there already stay as they are, with their connections and
+// their health. Those that are not any more get no further queries; the queries that wait for them go on. Not safe for concurrent use.
+func (g *Group) setServers(targets []target) {
+	old := *g.servers.Load()
+	servers := make([]*server, len(targets))
+	for i, t := range targets {
+		at := slices.IndexFunc(old, func(s *server) bool { return s.target == t })
+		if at >= 0 {
+			servers[i] = old[at]
+		} else {
+			servers[i] = newServer(g, t)
+		}
+	}
+	g.servers.Store(&servers)
+	for _, s := range old {
+		if !slices.Contains(servers, s) {
+			s.retire()
+			g.metrics.forget(g.name, s.name)
+		}
+	}
+}
+
+// Stats is the state of one server.
+type Stats struct {
+	Server    netip.AddrPort
+	Transport Transport
+	Up        bool
+	Fails     int           // tries in a row without a healthy response
+	RTT       time.Duration // smoothed round trip time, 0 while unknown
+	InFlight  int           // queries that wait for it
+	Streams   int           // TCP connections
+	NoEDNS    bool          // is asked without EDNS
+	NoCase    bool          // does not keep the case of the QNAME
+}
+
+// Stats returns the state of all servers, in the order of the configuration.
+func (g *Group) Stats() []Stats {
+	now := time.Now()
+	var stats []Stats
+	for _, s := range *g.servers.Load() {
+		s.mu.Lock()
+		streams := len(s.streams)
+		s.mu.Unlock()
+		stats = append(stats, Stats{
+			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
+			InFlight: int(s.inFlight.Load()), Streams: streams, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
+		})
+	}
+	return stats
+}
+
+var _ message.Resolver = (*Group)(nil)

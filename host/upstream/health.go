@@ -1,0 +1,75 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// wakeHealth has servers that are down probed.
+func (g *Group) wakeHealth() {
+	select {
+	case g.healthDue <- struct{}{}:
+	default: // it will look at all servers anyway
+	}
+}
+
+// health probes the servers that are down, each at once and then every health_check, until they are up again. Servers that are up are not
+// probed: their queries show how they are.
+func (g *Group) health(ctx context.Context) {
+	var probes sync.WaitGroup
+	defer probes.Wait()
+	ended := make(chan *server)
+	probing := make(map[*server]bool)
+	for {
+		select {
+		case <-g.healthDue:
+		case s := <-ended:
+			delete(probing, s) // it may be down again already
+		case <-ctx.Done():
+			return
+		}
+		for _, s := range *g.servers.Load() {
+			if s.down.Load() && !probing[s] {
+				probing[s] = true
+				probes.Go(func() {
+					g.probe(ctx, s)
+					select {
+					case ended <- s:
+					case <-ctx.Done():
+					}
+				})
+			}
+		}
+	}
+}
+
+// probe asks a server until it is up or not in the group any more. The outcome of the exchange is not looked at: the exchange
+// itself has noted it.
+func (g *Group) probe(ctx context.Context, s *server) {
+	tick := time.NewTicker(g.healthCheck)
+	defer tick.Stop()
+	for s.down.Load() && !s.isRetired() {
+		x := g.exchanges.Get().(*exchange)
+		x.servers = append(x.servers[:0], s)
+		_, _ = x.run(ctx, g.probeQuery, 1, time.Now().Add(min(g.readTimeout, probeTimeout)), nil)
+		g.exchanges.Put(x)
+		if !s.down.Load() {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// probeTimeout bounds the wait for the response to a probe: a server that takes longer is of no use to a client either.
+const probeTimeout = time.Second
+
+func (s *server) isRetired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
+}

@@ -1,0 +1,213 @@
+package upstream
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// rttHalfLife is the time in which what is known of a server's round trip time loses half of its weight in the policy
+	// "fastest": a server that was slow a few minutes ago gets a chance to show that it isn't any more.
+	rttHalfLife = 30 * time.Second
+	// rttMax bounds the smoothed round trip time, and with it how long a server that came back is held to be slow.
+	rttMax = 2 * time.Second
+	// quirkMemory is how long a server that can't do EDNS, or does not keep the case of names, is remembered for that.
+	quirkMemory = 10 * time.Minute
+)
+
+// server is one server of a group. All of it is safe for concurrent use.
+type server struct {
+	target
+	name    string // of addr, for logs and traces
+	group   *Group
+	metrics *serverMetrics
+	sockets pool
+
+	down     atomic.Bool
+	fails    atomic.Int32 // tries in a row without a healthy response
+	inFlight atomic.Int32
+	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
+	rttAt    atomic.Int64 // time.Time.UnixNano of its last change
+	dialTime atomic.Int64 // smoothed duration of a TCP handshake in nanoseconds, 0 while unknown
+	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
+	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
+
+	mu      sync.Mutex // guards following
+	streams []*stream
+	retired bool // not in the group any more
+}
+
+func newServer(g *Group, t target) *server {
+	s := &server{target: t, name: t.addr.String(), group: g}
+	s.metrics = g.metrics.server(g.name, s.name)
+	s.metrics.healthy.Set(1)
+	s.sockets.init()
+	return s
+}
+
+// observe notes a round trip time. The smoothing is that of TCP, RFC 6298 section 2.3. Two at the same time may lose one sample,
+// which is of no matter.
+func (s *server) observe(rtt time.Duration, now time.Time) {
+	s.metrics.rtt.Observe(rtt.Seconds())
+	old := time.Duration(s.rtt.Load())
+	if old != 0 {
+		rtt = old + (rtt-old)/8
+	}
+	s.rtt.Store(int64(max(1, min(rtt, rttMax))))
+	s.rttAt.Store(now.UnixNano())
+}
+
+// expectedRTT is the smoothed round trip time, less and less of it as it gets old. A server that was never asked comes first.
+func (s *server) expectedRTT(now time.Time) time.Duration {
+	age := time.Duration(now.UnixNano() - s.rttAt.Load())
+	return time.Duration(s.rtt.Load()) >> min(max(0, age/rttHalfLife), 62)
+}
+
+// ok notes a response. One with an RCODE that is not healthy counts as a fail.
+func (s *server) ok(rcode uint16, now time.Time) {
+	s.metrics.responses[min(int(rcode), len(s.metrics.responses)-1)].Inc()
+	if !s.group.isHealthy(rcode) {
+		s.fail(causeRCODE, 0, now)
+		return
+	}
+	if s.fails.Load() != 0 { // no store while all is well: the cache line stays with all cores
+		s.fails.Store(0)
+	}
+	if s.down.Load() && s.down.CompareAndSwap(true, false) {
+		s.metrics.healthy.Set(1)
+		s.group.log.Info("server is up", "server", s.name)
+	}
+}
+
+// fail notes a try without a healthy response, after it has been waited for.
+func (s *server) fail(cause int, waited time.Duration, now time.Time) {
+	s.metrics.failures[cause].Inc()
+	if cause == causeTimeout && int64(waited) > s.rtt.Load() {
+		// The answer takes at least as long. Without this a server that answers late would never be known to: its answers lose
+		// against those of the server that is asked next.
+		s.rtt.Store(int64(min(waited, rttMax)))
+		s.rttAt.Store(now.UnixNano())
+	}
+	limit := s.group.maxFails
+	if int(s.fails.Add(1)) < limit || limit < 0 || s.down.Load() {
+		return
+	}
+	if s.down.CompareAndSwap(false, true) {
+		s.metrics.healthy.Set(0)
+		s.group.log.Warn("server is down", "server", s.name, "fails", limit, "cause", causeNames[cause])
+		s.group.wakeHealth()
+	}
+}
+
+// quirk reports whether the time in until, one of noEDNS and noCase, is still to come.
+func quirk(until *atomic.Int64, now time.Time) bool {
+	t := until.Load()
+	return t != 0 && now.UnixNano() < t
+}
+
+// socket returns a socket that is the caller's, idle or new.
+func (s *server) socket(ctx context.Context, r *random, now time.Time) (*socket, error) {
+	for {
+		k := s.sockets.take(r.uint16())
+		if k == nil {
+			return s.open(ctx, now)
+		}
+		if !k.spent(now) {
+			return k, nil
+		}
+		k.close()
+	}
+}
+
+func (s *server) open(ctx context.Context, now time.Time) (*socket, error) {
+	conn, err := s.group.dialer.open(ctx, "udp", s.addr)
+	if err != nil {
+		return nil, err
+	}
+	return &socket{conn: conn, opened: now}, nil
+}
+
+// recycle takes back a socket whose query has been answered.
+func (s *server) recycle(k *socket, id uint16, r *random, now time.Time) {
+	k.last = id
+	if k.uses++; k.spent(now) {
+		k.close()
+		return
+	}
+	s.sockets.put(k, r.uint16())
+}
+
+// stream returns a connection on which one more query can wait, and opens one if there is none.
+func (s *server) stream() (*stream, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.streams {
+		if c.hasRoom() {
+			return c, nil
+		}
+	}
+	if len(s.streams) >= maxStreams {
+		return nil, errTooManyStreams
+	}
+	if s.retired {
+		return nil, ErrClosed
+	}
+	c := &stream{server: s, pending: make(map[uint16]*try)}
+	if !s.group.start(c.run) {
+		return nil, ErrClosed
+	}
+	s.streams = append(s.streams, c)
+	return c, nil
+}
+
+// dialTimeout is four times what a handshake took so far, within 300 ms and Config.DialTimeout.
+func (s *server) dialTimeout() time.Duration {
+	limit := s.group.dialTimeout
+	if known := time.Duration(s.dialTime.Load()); known > 0 {
+		return min(limit, max(4*known, 300*time.Millisecond))
+	}
+	return limit
+}
+
+// retire lets go of everything that the server holds. Queries that wait on a TCP connection still get their answers.
+func (s *server) retire() {
+	s.sockets.close()
+	s.mu.Lock()
+	s.retired = true
+	streams := s.streams
+	s.mu.Unlock()
+	for _, c := range streams {
+		c.retire()
+	}
+}
+
+// cut closes everything at once.
+func (s *server) cut() {
+	s.retire()
+	s.mu.Lock()
+	streams := s.streams
+	s.mu.Unlock()
+	for _, c := range streams {
+		c.end(outcomeBroken)
+	}
+}
+
+// remove forgets a connection that has ended.
+func (s *server) remove(c *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, other := range s.streams {
+		if other == c {
+			s.streams = append(s.streams[:i:i], s.streams[i+1:]...) // a copy: retire and cut read the old one
+			return
+		}
+	}
+}
+
+// isHealthy reports whether a server that says rcode is well.
+func (g *Group) isHealthy(rcode uint16) bool {
+	return len(g.healthyRCODEs) == 0 || slices.Contains(g.healthyRCODEs, rcode)
+}

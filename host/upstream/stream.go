@@ -1,0 +1,270 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// maxStreams and maxPending bound the TCP connections to one server and the queries that wait on each.
+	maxStreams = 4
+	maxPending = 256
+	// messageTimeout is the time from the first octet of a message to its last. 64 KiB take a few round trips; a server that takes
+	// longer holds up everybody who waits behind it, so it is better to ask again on a new connection.
+	messageTimeout = 750 * time.Millisecond
+	// writeTimeout is the time to hand a query to the kernel. All that may wait on a connection fits into an ordinary send
+	// buffer, so this ends only if the server has stopped reading.
+	writeTimeout = 250 * time.Millisecond
+	// keepBuffer is the largest read buffer that a connection keeps.
+	keepBuffer = 4096
+)
+
+// stream is a TCP connection to a server with many queries in it, which are answered in any order (RFC 7766 section 6.2.1.1).
+//
+// A query is in pending from its sending until whoever takes it out: the reader, because it is answered or the connection has ended,
+// who then posts exactly one outcome; or the exchange that does not want to wait any more. The goroutine of run dials, reads, and is
+// the end of the connection.
+type stream struct {
+	server *server
+
+	writing sync.Mutex // serialises writes, so that each message goes out whole
+
+	mu       sync.Mutex // guards following
+	conn     net.Conn   // nil while it is being dialed
+	pending  map[uint16]*try
+	backlog  []byte    // messages that wait for the connection
+	retired  bool      // takes no more queries, ends when nobody waits
+	ended    bool      //
+	received time.Time // when the last octets came
+	sent     time.Time // when the last query was added
+}
+
+// hasRoom reports whether one more query can wait here.
+func (c *stream) hasRoom() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.retired && !c.ended && len(c.pending) < maxPending
+}
+
+// add sends the query of t and reports whether it could. Its ID is chosen here: random, and none that another query on the
+// connection has. From now on t will be posted one outcome, unless drop takes it out before.
+func (c *stream) add(t *try, r *random) bool {
+	c.mu.Lock()
+	if c.retired || c.ended || len(c.pending) >= maxPending {
+		c.mu.Unlock()
+		return false
+	}
+	t.id = r.uint16()
+	for c.pending[t.id] != nil {
+		t.id = r.uint16()
+	}
+	binary.BigEndian.PutUint16(t.out[2:], t.id)
+	c.pending[t.id] = t
+	c.sent = t.sent
+	conn := c.conn
+	if conn == nil {
+		t.dialed = true
+		c.backlog = append(c.backlog, t.out...)
+		c.mu.Unlock()
+		return true
+	}
+	c.mu.Unlock()
+	c.write(conn, t.out)
+	return true
+}
+
+// write sends whole messages, each with its length before it in the same write (RFC 7766 section 8). An error is the end of the
+// connection, since nobody knows how much of the message the server has.
+func (c *stream) write(conn net.Conn, octets []byte) {
+	c.writing.Lock()
+	err := conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err == nil {
+		_, err = conn.Write(octets)
+	}
+	c.writing.Unlock()
+	if err != nil {
+		c.end(outcomeBroken)
+	}
+}
+
+// drop takes t out of those that wait and reports whether it was among them. If not, an outcome has been posted or will be at once.
+func (c *stream) drop(t *try) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending[t.id] != t {
+		return false
+	}
+	delete(c.pending, t.id)
+	c.endIfIdle()
+	return true
+}
+
+// suspect retires the connection if nothing came on it since t was sent: it may be dead, and a query is better off on another.
+func (c *stream) suspect(t *try) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil && c.received.Before(t.sent) {
+		c.retired = true
+	}
+}
+
+// retire lets the queries that wait have their answers, and takes no more.
+func (c *stream) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+	c.endIfIdle()
+}
+
+// endIfIdle ends a retired connection on which nobody waits. Its mu is held. Closing makes the reader return.
+func (c *stream) endIfIdle() {
+	if c.retired && len(c.pending) == 0 {
+		c.ended = true
+		if c.conn != nil {
+			_ = c.conn.Close() // nobody is interested in what it has to say
+		}
+	}
+}
+
+// end closes the connection and tells all who wait.
+func (c *stream) end(why outcomeKind) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.conn != nil {
+		_ = c.conn.Close() // it may be broken already
+	}
+	for id, t := range c.pending {
+		delete(c.pending, id)
+		t.post(why, true)
+	}
+}
+
+// run is the life of the connection.
+func (c *stream) run(ctx context.Context) {
+	defer c.server.remove(c)
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.server.dialTimeout())
+	conn, err := c.server.group.dialer.open(ctx, "tcp", c.server.addr)
+	cancel()
+	if err != nil {
+		c.end(outcomeUnreachable)
+		return
+	}
+	c.server.observeDial(time.Since(start))
+	c.mu.Lock()
+	c.conn, c.received = conn, time.Now()
+	backlog, ended := c.backlog, c.ended
+	c.backlog = nil
+	c.mu.Unlock()
+	if ended {
+		_ = conn.Close() // nobody waits any more
+		return
+	}
+	if len(backlog) > 0 {
+		c.write(conn, backlog)
+	}
+	c.read(conn)
+	c.end(outcomeBroken)
+}
+
+var errShort = errors.New("upstream: message without a whole header")
+
+// read reads messages until the connection ends, has been idle for too long, or does not keep to the protocol.
+func (c *stream) read(conn net.Conn) {
+	reader := bufio.NewReaderSize(conn, keepBuffer)
+	var buf []byte
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(c.server.group.expire)); err != nil {
+			return
+		}
+		if _, err := reader.Peek(1); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && c.inUse() {
+				continue
+			}
+			return
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(messageTimeout)); err != nil {
+			return
+		}
+		var err error
+		if buf, err = readMessage(reader, buf); err != nil {
+			return
+		}
+		c.deliver(buf)
+		if cap(buf) > keepBuffer {
+			buf = nil
+		}
+	}
+}
+
+// inUse reports whether a query was sent within the time after which an idle connection is closed; otherwise the connection is
+// closed to further queries in the same moment, so that none is lost between the two.
+func (c *stream) inUse() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) > 0 && time.Since(c.sent) < c.server.group.expire {
+		return true
+	}
+	c.ended = true
+	return false
+}
+
+// readMessage reads one message with its length before it (RFC 1035 section 4.2.2) into buf or a larger one.
+func readMessage(r io.Reader, buf []byte) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return buf, err
+	}
+	n := int(binary.BigEndian.Uint16(size[:]))
+	if n < 12 {
+		return buf, errShort
+	}
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	_, err := io.ReadFull(r, buf)
+	return buf, err
+}
+
+// deliver gives a message to the query that waits for it. Duplicates, answers that come too late and those to nobody are ignored.
+func (c *stream) deliver(msg []byte) {
+	c.mu.Lock()
+	c.received = time.Now()
+	t := c.pending[binary.BigEndian.Uint16(msg)]
+	if t == nil {
+		c.mu.Unlock()
+		return
+	}
+	// TCP's own state stands for the server, so the case of the name is not needed as a proof. The rest of the question is.
+	if !t.matches(msg, anyCase) {
+		t.mismatched()
+		c.mu.Unlock()
+		return
+	}
+	delete(c.pending, t.id)
+	c.endIfIdle()
+	c.mu.Unlock()
+	t.in, t.size = append(t.in[:0], msg...), len(msg)
+	if t.response.Parse(t.in, &t.question) != nil {
+		t.post(outcomeMalformed, true)
+		return
+	}
+	t.post(outcomeResponse, true)
+}
+
+// observeDial notes the duration of a TCP handshake.
+func (s *server) observeDial(d time.Duration) {
+	if old := time.Duration(s.dialTime.Load()); old != 0 {
+		d = old + (d-old)/8
+	}
+	s.dialTime.Store(int64(max(1, d)))
+}
