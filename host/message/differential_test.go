@@ -334,12 +334,12 @@ func strictResponse(msg []byte, m *dns.Msg, asked dns.Question) string {
 	if why := strictQuery(msg, m, message.FORMERR); why != "" && why != strictType {
 		return why
 	}
-	for _, rr := range m.Extra {
+	for _, rr := range slices.Concat(m.Answer, m.Ns, m.Extra) {
 		if rr.Header().Rrtype == dns.TypeTSIG {
 			return strictType
 		}
 	}
-	return ""
+	return strictForm(msg, m)
 }
 
 func compareResponse(t *testing.T, msg []byte, r *message.Response, m *dns.Msg) {

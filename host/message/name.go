@@ -66,12 +66,18 @@ func InZone(name, zone []byte) bool {
 }
 
 // AppendName appends the name at off of msg to dst, uncompressed and in the case in which it stands there, and returns the
-// offset behind it in msg. On an error dst may have got some octets of the name. Pointers must lead strictly backwards (RFC 1035 section 4.1.4: to a *prior* occurrence), which with
-// the limits on pointers and octets bounds the work for any input.
+// offset behind it in msg. On an error dst may have got some octets of the name.
+//
+// A pointer leads to a prior occurrence of a name (RFC 1035 section 4.1.4): it leads strictly backwards, and all that is read there is
+// before the place from which it leads. So a name never depends on octets behind it, which may be cut off, and the work is
+// bounded for any input.
+//
+//	segment      bound, then segment   bound
+//	| 3 com 0 .. | 7 example  pointer  | 3 www  pointer |
 func AppendName(dst, msg []byte, off int) (name []byte, end int, err error) {
-	start, pointers, limit := len(dst), 0, off
+	start, pointers, segment, bound := len(dst), 0, off, len(msg)
 	for {
-		if off >= len(msg) {
+		if off >= bound {
 			return dst, 0, errName
 		}
 		c := int(msg[off])
@@ -82,20 +88,20 @@ func AppendName(dst, msg []byte, off int) (name []byte, end int, err error) {
 			}
 			return append(dst, 0), end, nil
 		case c <= MaxLabel:
-			if off+1+c > len(msg) || len(dst)-start+1+c >= MaxName {
+			if off+1+c > bound || len(dst)-start+1+c >= MaxName {
 				return dst, 0, errName
 			}
 			dst = append(dst, msg[off:off+1+c]...)
 			off += c + 1
-		case c >= 0xC0 && off+1 < len(msg):
+		case c >= 0xC0 && off+1 < bound:
 			if pointers == 0 {
 				end = off + 2
 			}
 			off = (c&0x3F)<<8 | int(msg[off+1])
-			if pointers++; pointers > maxPointers || off >= limit || off < headerSize {
+			if pointers++; pointers > maxPointers || off >= segment || off < headerSize {
 				return dst, 0, errName
 			}
-			limit = off
+			segment, bound = off, segment
 		default:
 			return dst, 0, errName
 		}
@@ -104,9 +110,9 @@ func AppendName(dst, msg []byte, off int) (name []byte, end int, err error) {
 
 // checkName validates the name at off like AppendName, without copying it.
 func checkName(msg []byte, off int) (end int, err error) {
-	pointers, limit, size := 0, off, 0
+	pointers, segment, bound, size := 0, off, len(msg), 0
 	for {
-		if off >= len(msg) {
+		if off >= bound {
 			return 0, errName
 		}
 		c := int(msg[off])
@@ -117,19 +123,19 @@ func checkName(msg []byte, off int) (end int, err error) {
 			}
 			return end, nil
 		case c <= MaxLabel:
-			if size += c + 1; off+1+c > len(msg) || size >= MaxName {
+			if size += c + 1; off+1+c > bound || size >= MaxName {
 				return 0, errName
 			}
 			off += c + 1
-		case c >= 0xC0 && off+1 < len(msg):
+		case c >= 0xC0 && off+1 < bound:
 			if pointers == 0 {
 				end = off + 2
 			}
 			off = (c&0x3F)<<8 | int(msg[off+1])
-			if pointers++; pointers > maxPointers || off >= limit || off < headerSize {
+			if pointers++; pointers > maxPointers || off >= segment || off < headerSize {
 				return 0, errName
 			}
-			limit = off
+			segment, bound = off, segment
 		default:
 			return 0, errName
 		}

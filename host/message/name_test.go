@@ -135,6 +135,8 @@ func TestAppendName(t *testing.T) {
 		{"loop of two", pad + ptr(14) + ptr(12), 14, "", 0},
 		{"forward", pad + ptr(14) + "\x00", 12, "", 0},
 		{"back, then forward over itself", pad + "\x03abc" + ptr(12) + "\x00", 16, "", 0},
+		{"back, then forward through itself to a root behind", pad + "\x04abc" + ptr(12) + "\x00", 16, "", 0},
+		{"back, then forward to the pointer", pad + "\x01ab" + ptr(12), 14, "", 0},
 		{"into the header", pad + "\x00" + ptr(11), 13, "", 0},
 		{"beyond the end", pad + ptr(0x3fff), 12, "", 0},
 		{"127 pointers", pad + "\x00" + string(mt.Pointers(127, 13, 12)), 13 + 252, "", 0},

@@ -170,6 +170,7 @@ func Responses() []Response {
 		{"TSIG", all(0, 0, 1, Record(Name("key"), message.TypeTSIG, 0)), false},
 		{"owner points to itself", all(1, 0, 0, Record(Pointer(end), message.TypeA, 1, 2, 3, 4)), false},
 		{"owner points forward", all(1, 0, 0, Record(Pointer(end+2), message.TypeA, 1, 2, 3, 4)), false},
+		{"owner points back and runs on behind itself", all(2, 0, 0, Record(Pointer(end-1), typePrivate, 0), a), false},
 		{"owner points into the header", all(1, 0, 0, Record(Pointer(0), message.TypeA, 1, 2, 3, 4)), false},
 		{"126 pointers", all(2, 0, 0, Record([]byte{0}, typePrivate, Pointers(125, end+11, 12)...), Record(Pointer(end+11+2*124), message.TypeA, 1, 2, 3, 4)), true},
 		{"127 pointers", all(2, 0, 0, Record([]byte{0}, typePrivate, Pointers(126, end+11, 12)...), Record(Pointer(end+11+2*125), message.TypeA, 1, 2, 3, 4)), false},
