@@ -1,0 +1,68 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/weirdns/weir/sdk"
+	"github.com/weirdns/weir/sdk/json"
+)
+
+// configure reads the configuration that README.md describes.
+func (a *authority) configure(c *sdk.Config) sdk.Interest {
+	a.ttl = -1
+	var outside [][]byte // what delegate lists
+	for key := range c.Object() {
+		switch key {
+		case "zones":
+			for range c.Array() {
+				a.addZone(c)
+			}
+		case "delegate":
+			for range c.Array() {
+				outside = append(outside, c.Zone())
+			}
+		case "fallthrough":
+			if c.Kind() == json.Bool {
+				a.throughAll = c.Bool()
+				continue
+			}
+			for range c.Array() {
+				if zone := c.Zone(); zone != nil {
+					a.through.Set(zone, 0)
+				}
+			}
+		case "ttl":
+			a.ttl = c.Seconds(maxTTL)
+		default:
+			c.Unknown()
+		}
+	}
+	for i, zone := range outside {
+		if zone == nil {
+			continue
+		}
+		if earlier, ok := a.zones.Set(zone, delegated); !ok && earlier != delegated {
+			c.MistakeAt("delegate["+strconv.Itoa(i)+"]", "this is the whole zone of table \""+a.tables[earlier].Name+
+				"\": take the table out of zones, or delegate names below the apex")
+		}
+	}
+	return sdk.Queries
+}
+
+// addZone reads the name of a table, and finds out which zone it holds: its first key is the apex.
+func (a *authority) addZone(c *sdk.Config) {
+	table := c.Table(sdk.ZoneTable)
+	if table == nil {
+		return
+	}
+	apex, _, ok := table.Next(nil, &a.node)
+	if !ok {
+		c.Mistake("table \"" + table.Name + "\" is empty: want a zone with an SOA record")
+		return
+	}
+	if earlier, ok := a.zones.Set(apex, len(a.tables)); !ok {
+		c.Mistake("table \"" + table.Name + "\" holds " + string(sdk.AppendText(nil, apex)) + ", which table \"" + a.tables[earlier].Name + "\" holds already")
+		return
+	}
+	a.tables = append(a.tables, table)
+}

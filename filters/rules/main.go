@@ -1,0 +1,177 @@
+// Command rules is the filter that chooses an upstream by the longest zone. README.md beside this file is its manual page.
+package main
+
+import (
+	"strconv"
+
+	"github.com/weirdns/weir/sdk"
+)
+
+func init() { sdk.Register(newFilter()) }
+
+func main() {}
+
+func newFilter() sdk.Filter {
+	f := new(rules)
+	return sdk.Filter{Configure: f.configure, Query: f.query}
+}
+
+// rules is a configured filter.
+type rules struct {
+	zones sdk.Suffixes // zones to indexes of rules
+	rules []rule
+}
+
+// rule is what is done with names in a zone.
+type rule struct {
+	action   action
+	upstream int       // forward
+	name     string    // of the upstream, for whoever explains
+	rcode    sdk.RCODE // answer
+	ede      sdk.EDE   // answer
+}
+
+type action uint8
+
+const (
+	pass action = iota // as if there were no rule
+	forward
+	answer
+	drop
+)
+
+// query does what the rule for the longest zone says. This is all there is on the way of a query.
+func (f *rules) query(q sdk.Query) sdk.Verdict {
+	i, size, ok := f.zones.Longest(q.QNAME())
+	if !ok {
+		q.Explain().Text("no rule for ").Name(q.QNAME()).End()
+		return sdk.Next
+	}
+	r := &f.rules[i]
+	if e := q.Explain(); e != nil {
+		f.explain(e, q, i, size)
+	}
+	switch r.action {
+	case forward:
+		return q.Forward(r.upstream)
+	case answer:
+		return q.RespondRCODE(r.rcode, r.ede)
+	case drop:
+		return sdk.Drop
+	}
+	return sdk.Next
+}
+
+// explain names the rule.
+func (f *rules) explain(e *sdk.Line, q sdk.Query, i, size int) {
+	name := q.QNAME()
+	e.Text("zone ").Name(name[len(name)-size:]).Text(" -> ")
+	switch r := &f.rules[i]; r.action {
+	case forward:
+		e.Text("upstream ").Text(r.name)
+	case answer:
+		e.Class(sdk.Class(r.rcode))
+	case drop:
+		e.Text("drop")
+	default:
+		e.Text("pass")
+	}
+	e.Text(" (rule[").Int(i).Text("])").End()
+}
+
+// configure reads the rules.
+func (f *rules) configure(c *sdk.Config) sdk.Interest {
+	for key := range c.Object() {
+		if key != "rule" {
+			c.Unknown()
+			continue
+		}
+		for i := range c.Array() {
+			f.read(c, i)
+		}
+	}
+	if len(f.rules) == 0 {
+		return 0
+	}
+	if f.final() {
+		return sdk.Queries | sdk.Final
+	}
+	return sdk.Queries
+}
+
+// final reports whether every query gets a verdict that ends it: there is a rule for the root, and no rule lets one go on.
+func (f *rules) final() bool {
+	if _, _, ok := f.zones.Longest([]byte{0}); !ok {
+		return false
+	}
+	for _, r := range f.rules {
+		if r.action == forward || r.action == pass {
+			return false
+		}
+	}
+	return true
+}
+
+// read reads a rule, which is number i.
+func (f *rules) read(c *sdk.Config, i int) {
+	path := c.Path()
+	r := rule{ede: sdk.NoEDE}
+	var zone []byte
+	hasZone, hasEDE, actions := false, false, 0
+	for key := range c.Object() {
+		switch key {
+		case "zone":
+			hasZone = true
+			zone = c.Zone()
+		case "upstream":
+			r.action, r.upstream = forward, c.Upstream()
+			r.name = c.UpstreamName(r.upstream)
+			actions++
+		case "pass", "drop":
+			if !c.Bool() {
+				continue // as if the key were absent
+			}
+			r.action = pass
+			if key == "drop" {
+				r.action = drop
+			}
+			actions++
+		case "rcode":
+			r.action, r.rcode = answer, c.RCODE()
+			actions++
+		case "ede":
+			hasEDE = true
+			r.ede = sdk.EDE(c.Int(0, 65534))
+		default:
+			c.Unknown()
+		}
+	}
+	switch {
+	case !hasZone:
+		c.MistakeAt(path, "has no zone: want the zone that the rule is for, \".\" for all names")
+	case actions != 1:
+		c.MistakeAt(path, "wants exactly one of upstream, pass = true, rcode and drop = true")
+	case hasEDE && r.action != answer:
+		c.MistakeAt(path+".ede", "goes with rcode only: without a response there is nothing to explain")
+	case !hasEDE && r.action == answer:
+		r.ede = why(r.rcode)
+	}
+	f.rules = append(f.rules, r)
+	if zone == nil {
+		return
+	}
+	if earlier, ok := f.zones.Set(zone, i); !ok {
+		c.MistakeAt(path+".zone", "there is a rule for "+string(sdk.AppendText(nil, zone))+" already, at {rule["+strconv.Itoa(earlier)+"].zone}: want one rule for a zone")
+	}
+}
+
+// why returns the INFO-CODE for an RCODE that a rule gives, where one says more than the RCODE does. RFC 8914 section 4
+func why(rcode sdk.RCODE) sdk.EDE {
+	switch rcode {
+	case sdk.REFUSED:
+		return sdk.Prohibited // this client, or everybody, may not ask
+	case sdk.NXDOMAIN, sdk.NOERROR:
+		return sdk.Blocked // the name may well exist
+	}
+	return sdk.NoEDE
+}

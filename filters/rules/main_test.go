@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/weirdns/weir/sdk/sdktest"
+)
+
+func TestCases(t *testing.T) { sdktest.Run(t, "testdata/*.txtar", sdktest.Native(newFilter)) }

@@ -1,0 +1,119 @@
+package sdk
+
+import (
+	"strconv"
+
+	"github.com/weirdns/weir/abi"
+)
+
+// Line is a line of text, made piece by piece without allocating. What exceeds 256 octets is cut off. All methods do nothing on
+// nil, which is what [Call.Explain] returns when nobody reads the line.
+type Line struct {
+	octets [abi.MaxExplainSize]byte
+	size   int
+}
+
+var line Line // there is one line at a time
+
+// Explain begins a line that says why this filter decided what it decided, for whoever explains the query. It is nil unless
+// somebody does. [Line.End] ends it.
+//
+//	q.Explain().Text("zone ").Name(zone).Text(" -> upstream ").Text(upstream).End()
+//
+// On the way of a query that matters, the result is compared with nil first, which costs one instruction.
+func (c *Call) Explain() *Line {
+	if c.flags&abi.FlagExplain == 0 {
+		return nil
+	}
+	line.size = 0
+	return &line
+}
+
+// Text appends a string.
+func (l *Line) Text(s string) *Line {
+	if l != nil {
+		l.size += copy(l.octets[l.size:], s)
+	}
+	return l
+}
+
+// Name appends a name in wire format in its presentation format.
+func (l *Line) Name(name []byte) *Line {
+	if l != nil {
+		var text [4*MaxName + 1]byte
+		l.size += copy(l.octets[l.size:], AppendText(text[:0], name))
+	}
+	return l
+}
+
+// Int appends a number.
+func (l *Line) Int(n int) *Line {
+	if l != nil {
+		var text [20]byte
+		l.size += copy(l.octets[l.size:], strconv.AppendInt(text[:0], int64(n), 10))
+	}
+	return l
+}
+
+// Class appends a class of responses.
+func (l *Line) Class(c Class) *Line {
+	if l != nil {
+		var text [20]byte
+		l.size += copy(l.octets[l.size:], AppendClass(text[:0], c))
+	}
+	return l
+}
+
+// Type appends a type.
+func (l *Line) Type(t Type) *Line {
+	if l != nil {
+		var text [20]byte
+		l.size += copy(l.octets[l.size:], AppendType(text[:0], t))
+	}
+	return l
+}
+
+// End gives the line to the host.
+func (l *Line) End() {
+	if l != nil {
+		explain(l.octets[:l.size])
+	}
+}
+
+// Level is the level of a line in the log.
+type Level uint8
+
+// The levels.
+const (
+	Debug Level = iota
+	Info
+	Warning
+	Error
+)
+
+// Log writes one line, of at most 1,024 octets, to the log under the filter's name. The manifest has to name the grant log.
+// The host writes at most 10 lines a second.
+func Log(level Level, text string) { logLine(int(level), []byte(text)) }
+
+// Counter is a metric that only grows.
+type Counter struct{ number uint32 }
+
+// Histogram is a metric that shows how values are distributed.
+type Histogram struct{ number uint32 }
+
+// Counter returns the counter of a name ([a-z][a-z0-9_]{0,63}), which all instances share. The manifest has to name the grant
+// metrics. There are at most 32 metrics.
+func (c *Config) Counter(name string) Counter {
+	return Counter{metric(abi.MetricCounter, []byte(name))}
+}
+
+// Histogram returns the histogram of a name, as Counter does.
+func (c *Config) Histogram(name string) Histogram {
+	return Histogram{metric(abi.MetricHistogram, []byte(name))}
+}
+
+// Add adds to the counter; value is not below 0.
+func (c Counter) Add(value float64) { metricAdd(c.number, value) }
+
+// Observe puts a value into the histogram.
+func (h Histogram) Observe(value float64) { metricAdd(h.number, value) }

@@ -1,0 +1,315 @@
+//go:build !wasip1
+
+package sdktest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/weirdns/weir/abi"
+)
+
+// Run runs the cases of all files that match a pattern, each file against a filter of its own. It is an error if none does.
+func Run(t *testing.T, pattern string, open Open) {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("files of cases %s: %d found, %v", pattern, len(names), err)
+	}
+	for _, name := range names {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			f, err := ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Run(t, open)
+		})
+	}
+}
+
+// Run runs the cases of one file.
+func (f *File) Run(t *testing.T, open Open) {
+	t.Helper()
+	r, err := f.open(open)
+	if err != nil {
+		if f.Error == "" || err.Error() != f.Error {
+			t.Fatalf("configure: got error\n%v\nwant\n%s", err, f.Error)
+		}
+		return
+	}
+	if f.Error != "" {
+		t.Fatalf("configure: got no error, want\n%s", f.Error)
+	}
+	if f.Interest != nil && r.interest != *f.Interest {
+		t.Errorf("configure: got interest %#x, want %#x", r.interest, *f.Interest)
+	}
+	for _, c := range f.Cases {
+		t.Run(fmt.Sprintf("%d %s", c.Line, c.Steps[0].Call), func(t *testing.T) { r.run(t, c) })
+	}
+}
+
+// Runner is a configured instance of a filter that calls are made to.
+type runner struct {
+	file     *File
+	host     *Host
+	instance Instance
+	interest uint64
+}
+
+// open makes and configures an instance. The error is what configure says.
+func (f *File) open(open Open) (*runner, error) {
+	host, err := NewHost(f)
+	if err != nil {
+		return nil, err
+	}
+	instance, err := open(host)
+	if err != nil {
+		return nil, err
+	}
+	result, text := instance.Configure(len(host.document))
+	if int64(result) < 0 {
+		return nil, fmt.Errorf("%s", text)
+	}
+	return &runner{f, host, instance, result}, nil
+}
+
+// run makes the calls of one case.
+func (r *runner) run(t *testing.T, c Case) {
+	var cookie uint64
+	var attempts [3]byte // by phase
+	called := false      // the last verdict was Ask or Forward in the response phase, so the answer always comes
+	for _, step := range c.Steps {
+		verdict, records, explained := "next", []string(nil), []string(nil)
+		message, class := step.message()
+		phase, interested := byte(abi.PhaseQuery), r.interest&abi.InterestQuery != 0
+		if step.Response != nil {
+			phase, interested = abi.PhaseResponse, r.interest>>class&1 != 0 || called
+		}
+		if interested {
+			frame := r.instance.Frame()
+			if len(frame) != abi.FrameTotal {
+				t.Fatalf("frame has %d octets, want %d", len(frame), abi.FrameTotal)
+			}
+			r.fill(frame, step, message, class)
+			frame[abi.FramePhase], frame[abi.FrameAttempt] = phase, attempts[phase]
+			binary.LittleEndian.PutUint64(frame[abi.FrameCookie:], cookie)
+			r.host.begin()
+			v, octets := r.instance.Call(phase)
+			frame = r.instance.Frame() // the memory of a module may have grown
+			attempts[phase]++
+			cookie = binary.LittleEndian.Uint64(frame[abi.FrameCookie:])
+			explained = r.host.Explained
+			var err error
+			if verdict, records, err = r.describe(v, octets, frame, step); err != nil {
+				t.Fatalf("line %d: %s: %v", step.Line, step.Call, err)
+			}
+		}
+		called = strings.HasPrefix(verdict, "ask") || step.Response != nil && strings.HasPrefix(verdict, "forward")
+		if verdict != step.Verdict && (step.Verdict != "" || interested) {
+			t.Errorf("line %d: %s\n got verdict %s\nwant verdict %s", step.Line, step.Call, verdict, step.Verdict)
+		}
+		if !slices.Equal(records, step.Records) {
+			t.Errorf("line %d: %s\n got records\n%s\nwant records\n%s", step.Line, step.Call, strings.Join(records, "\n"), strings.Join(step.Records, "\n"))
+		}
+		if !slices.Equal(explained, step.Explained) {
+			t.Errorf("line %d: %s\n got explained %q\nwant explained %q", step.Line, step.Call, explained, step.Explained)
+		}
+	}
+}
+
+// message makes the message of a step, and the class of a response.
+func (s *Step) message() (message []byte, class uint16) {
+	m := new(dns.Msg)
+	m.Id = 0x1234
+	m.RecursionDesired = !s.Query.norec
+	m.Question = []dns.Question{{Name: s.Query.name, Qtype: s.Query.qtype, Qclass: s.Query.qclass}}
+	r := s.Response
+	if r == nil {
+		if s.Query.flags&abi.FlagEDNS != 0 {
+			m.SetEdns0(1232, s.Query.flags&abi.FlagDO != 0)
+		}
+	} else {
+		m.Response, m.Rcode, m.Compress = true, r.rcode&0xF, true
+		m.Answer, m.Ns, m.Extra = r.records[0], r.records[1], r.records[2]
+		if r.asked != nil {
+			m.Question = []dns.Question{*r.asked}
+		}
+		class = classify(r.rcode, m)
+	}
+	message, err := m.Pack()
+	if err != nil {
+		panic(fmt.Sprintf("sdktest: line %d: %v", s.Line, err))
+	}
+	return message, class
+}
+
+// classify returns the class of a response. abi/README.md section 2, RFC 2308 section 2.2.
+func classify(rcode int, m *dns.Msg) uint16 {
+	switch {
+	case rcode >= abi.ClassNODATA:
+		return abi.ClassOther
+	case rcode != dns.RcodeSuccess:
+		return uint16(rcode)
+	}
+	qtype := m.Question[0].Qtype
+	for _, rr := range m.Answer {
+		if rr.Header().Rrtype == qtype || qtype == dns.TypeANY {
+			return 0
+		}
+	}
+	ns, soa := false, false
+	for _, rr := range m.Ns {
+		ns = ns || rr.Header().Rrtype == dns.TypeNS
+		soa = soa || rr.Header().Rrtype == dns.TypeSOA
+	}
+	if ns && !soa {
+		return 0 // a referral
+	}
+	return abi.ClassNODATA
+}
+
+// fill writes the frame. What the contract leaves undefined is filled with octets that show.
+func (r *runner) fill(frame []byte, step Step, message []byte, class uint16) {
+	for i := range frame {
+		frame[i] = 0xAA
+	}
+	clear(frame[:abi.FrameHeader])
+	le := binary.LittleEndian
+	q := step.Query
+	name := wire(q.name)
+	frame[abi.FrameFlags] = q.flags
+	frame[abi.FrameTransport] = q.transport
+	le.PutUint16(frame[abi.FrameScope:], abi.None)
+	le.PutUint16(frame[abi.FrameQtype:], q.qtype)
+	le.PutUint16(frame[abi.FrameQclass:], q.qclass)
+	le.PutUint16(frame[abi.FramePort:], 40000)
+	frame[abi.FrameFamily] = 4
+	if q.address.Is6() {
+		frame[abi.FrameFamily] = 6
+	}
+	frame[abi.FrameLabels] = byte(dns.CountLabel(q.name))
+	le.PutUint16(frame[abi.FrameQnameSize:], uint16(len(name)))
+	le.PutUint16(frame[abi.FrameEDE:], abi.None)
+	copy(frame[abi.FrameAddress:], q.address.AsSlice())
+	le.PutUint32(frame[abi.FrameSize:], uint32(len(message)))
+	question := len(name)
+	le.PutUint16(frame[abi.FrameUpstream:], abi.None)
+	le.PutUint16(frame[abi.FrameLimit:], 1232)
+	if p := step.Response; p != nil {
+		le.PutUint16(frame[abi.FrameRcode:], uint16(p.rcode))
+		le.PutUint16(frame[abi.FrameClass:], class)
+		if p.silent {
+			frame[abi.FrameFlags] |= abi.FlagSilent
+		}
+		if p.asked != nil {
+			frame[abi.FrameFlags] |= abi.FlagAsked
+			question = len(wire(p.asked.Name))
+		}
+		if i := slices.Index(r.file.Upstreams, p.upstream); i >= 0 {
+			le.PutUint16(frame[abi.FrameUpstream:], uint16(i))
+		}
+	}
+	le.PutUint16(frame[abi.FrameQuestion:], uint16(12+question+4))
+	copy(frame[abi.FrameQname:], name)
+	copy(frame[abi.FrameMessage:], message)
+}
+
+// describe turns a verdict into the words of a file of cases, and checks what the host would check.
+func (r *runner) describe(v uint64, octets, frame []byte, step Step) (verdict string, records []string, err error) {
+	kind, argument, length, offset := abi.Unpack(v)
+	switch kind {
+	case abi.Next, abi.Drop, abi.Kept:
+		if v != uint64(kind)<<56 {
+			return "", nil, fmt.Errorf("verdict %#x: has fields that are not zero", v)
+		}
+		return map[uint8]string{abi.Next: "next", abi.Drop: "drop", abi.Kept: "kept"}[kind], nil, nil
+	case abi.Forward:
+		if int(offset) >= len(r.file.Upstreams) {
+			return "", nil, fmt.Errorf("verdict forward to upstream %d of %d", offset, len(r.file.Upstreams))
+		}
+		verdict = "forward " + r.file.Upstreams[offset]
+		if argument&abi.ForwardOriginal != 0 {
+			verdict += " original"
+		}
+		if argument&abi.ForwardKeep != 0 {
+			verdict += " keep"
+		}
+		return verdict, nil, nil
+	case abi.Ask, abi.Rewrite:
+		name, n, err := dns.UnpackDomainName(octets, 0)
+		if err != nil || n+4 != len(octets) || len(octets) != int(length) {
+			return "", nil, fmt.Errorf("question %x: %v", octets, err)
+		}
+		verdict = map[uint8]string{abi.Ask: "ask ", abi.Rewrite: "rewrite "}[kind]
+		return verdict + name + " " + dns.Type(binary.BigEndian.Uint16(octets[n:])).String(), nil, nil
+	case abi.Respond:
+		ede := ""
+		if e := binary.LittleEndian.Uint16(frame[abi.FrameEDE:]); e != abi.None {
+			ede = fmt.Sprintf(" ede %d", e)
+		}
+		if length == 0 {
+			return "respond " + dns.RcodeToString[int(argument)] + ede, nil, nil
+		}
+		m, err := checkMessage(octets[:length], step)
+		if err != nil {
+			return "", nil, err
+		}
+		verdict = "respond " + dns.RcodeToString[m.Rcode]
+		if m.Authoritative {
+			verdict += " aa"
+		}
+		for i, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+			for _, rr := range section {
+				records = append(records, sections[i]+" "+text1(rr))
+			}
+		}
+		return verdict + ede, records, nil
+	}
+	return "", nil, fmt.Errorf("verdict %#x: is none", v)
+}
+
+// checkMessage checks a response as the host does.
+func checkMessage(octets []byte, step Step) (*dns.Msg, error) {
+	m := new(dns.Msg)
+	if err := m.Unpack(octets); err != nil {
+		return nil, fmt.Errorf("response %x: %w", octets, err)
+	}
+	q := step.Query
+	switch {
+	case !m.Response:
+		return nil, fmt.Errorf("response: QR is clear")
+	case len(m.Question) != 1, wire(m.Question[0].Name) != wire(q.name), m.Question[0].Qtype != q.qtype, m.Question[0].Qclass != q.qclass:
+		return nil, fmt.Errorf("response: question %v, want %s %d %d", m.Question, q.name, q.qtype, q.qclass)
+	case step.Response == nil && m.Question[0].Name != q.name:
+		return nil, fmt.Errorf("response: question in another case, %s", m.Question[0].Name)
+	case m.IsEdns0() != nil || m.IsTsig() != nil:
+		return nil, fmt.Errorf("response: has OPT or TSIG")
+	}
+	counts := len(m.Answer) + len(m.Ns) + len(m.Extra)
+	if got := int(binary.BigEndian.Uint16(octets[6:])) + int(binary.BigEndian.Uint16(octets[8:])) + int(binary.BigEndian.Uint16(octets[10:])); got != counts {
+		return nil, fmt.Errorf("response: the header counts %d records, there are %d", got, counts)
+	}
+	at := 12
+	for i := range 1 + counts {
+		var err error
+		if i == 0 {
+			_, at, err = dns.UnpackDomainName(octets, at)
+			at += 4
+		} else {
+			_, at, err = dns.UnpackRR(octets, at)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if at != len(octets) {
+		return nil, fmt.Errorf("response: %d octets follow the last record", len(octets)-at)
+	}
+	return m, nil
+}

@@ -1,0 +1,197 @@
+//go:build !wasip1
+
+package sdktest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/weirdns/weir/abi"
+)
+
+// table is a table of the host, as simple as it can be: a map and a sorted list of keys, by abi/README.md section 6.
+type table struct {
+	name, kind string
+	values     map[string][]byte // by canonical name in wire format
+	keys       []string          // in canonical order
+}
+
+// newTable makes a table from the text of a source: a zone file for a zone, lines NAME [VALUE] for names.
+func newTable(name, kind, text string) (*table, error) {
+	t := &table{name: name, kind: kind, values: map[string][]byte{}}
+	switch kind {
+	case abi.TableZone:
+		if err := t.readZone(text); err != nil {
+			return nil, err
+		}
+	case abi.TableNames:
+		for line := range strings.Lines(text) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if key != "" {
+				t.values[wire(key)] = []byte(value)
+			}
+		}
+	default:
+		return nil, fmt.Errorf("table %s: tests know no kind %q", name, kind)
+	}
+	for key := range t.values {
+		t.keys = append(t.keys, key)
+	}
+	slices.SortFunc(t.keys, canonicalOrder)
+	return t, nil
+}
+
+// readZone fills the table from a zone file.
+func (t *table) readZone(text string) error {
+	sets := map[string]map[uint16][]dns.RR{}
+	apex := ""
+	z := dns.NewZoneParser(strings.NewReader(text), ".", t.name)
+	for rr, ok := z.Next(); ok; rr, ok = z.Next() {
+		h := rr.Header()
+		owner := wire(h.Name)
+		if sets[owner] == nil {
+			sets[owner] = map[uint16][]dns.RR{}
+		}
+		sets[owner][h.Rrtype] = append(sets[owner][h.Rrtype], rr)
+		if h.Rrtype == dns.TypeSOA {
+			apex = owner
+		}
+	}
+	if err := z.Err(); err != nil {
+		return err
+	}
+	if apex == "" {
+		return fmt.Errorf("zone %s: has no SOA", t.name)
+	}
+	for owner := range sets {
+		for n := owner; n != apex; n = parent(n) {
+			if len(n) <= len(apex) {
+				return fmt.Errorf("zone %s: %q is outside", t.name, owner)
+			}
+			if sets[n] == nil { // an empty non-terminal. RFC 4592 section 2.2.2
+				sets[n] = map[uint16][]dns.RR{}
+			}
+		}
+	}
+	for owner, types := range sets {
+		node, err := packNode(types)
+		if err != nil {
+			return err
+		}
+		if owner == apex {
+			node[0] |= abi.NodeApex
+			node[0] &^= abi.NodeCut
+		}
+		if sets["\x01*"+owner] != nil {
+			node[0] |= abi.NodeWildcard
+		}
+		t.values[owner] = node
+	}
+	return nil
+}
+
+// packNode makes a node from its RRsets, without the flags that depend on other nodes.
+func packNode(sets map[uint16][]dns.RR) ([]byte, error) {
+	types := make([]uint16, 0, len(sets))
+	for t := range sets {
+		types = append(types, t)
+	}
+	slices.Sort(types)
+	head := binary.LittleEndian.AppendUint16([]byte{0, 0}, uint16(len(types)))
+	var records []byte
+	for _, t := range types {
+		before := len(records)
+		for _, rr := range sets[t] {
+			buf := make([]byte, 65535)
+			n, err := dns.PackRR(rr, buf, 0, nil, false)
+			if err != nil {
+				return nil, err
+			}
+			owner := len(wire(rr.Header().Name))
+			records = append(append(records, 0xC0, 0x0C), buf[owner:n]...)
+		}
+		head = binary.LittleEndian.AppendUint16(head, t)
+		head = binary.LittleEndian.AppendUint16(head, uint16(len(sets[t])))
+		head = binary.LittleEndian.AppendUint32(head, uint32(len(records)-before))
+		switch t {
+		case dns.TypeNS:
+			head[0] |= abi.NodeCut
+		case dns.TypeDNAME:
+			head[0] |= abi.NodeDNAME
+		case dns.TypeCNAME:
+			head[0] |= abi.NodeCNAME
+		}
+	}
+	if len(types) == 0 {
+		head[0] |= abi.NodeEmpty
+	}
+	return append(head, records...), nil
+}
+
+// longest returns the longest key that is name or an ancestor, from the top, not below a cut or DNAME in a zone.
+func (t *table) longest(name string) (key string, ok bool) {
+	var suffixes []string
+	for n := name; ; n = parent(n) {
+		suffixes = append(suffixes, n)
+		if n == "\x00" {
+			break
+		}
+	}
+	for _, n := range slices.Backward(suffixes) {
+		value, found := t.values[n]
+		if !found {
+			if ok && t.kind == abi.TableZone {
+				return key, true
+			}
+			continue
+		}
+		key, ok = n, true
+		if t.kind == abi.TableZone && value[0]&(abi.NodeCut|abi.NodeDNAME) != 0 {
+			return key, true
+		}
+	}
+	return key, ok
+}
+
+// next returns the first key after one in canonical order.
+func (t *table) next(key string) (string, bool) {
+	i := 0
+	if key != "" {
+		var found bool
+		if i, found = slices.BinarySearchFunc(t.keys, key, canonicalOrder); found {
+			i++
+		}
+	}
+	if i == len(t.keys) {
+		return "", false
+	}
+	return t.keys[i], true
+}
+
+// canonicalOrder compares names by their labels, from the root on. RFC 4034 section 6.1.
+func canonicalOrder(a, b string) int { return slices.Compare(reversed(a), reversed(b)) }
+
+func reversed(name string) (labels []string) {
+	for ; name != "\x00"; name = parent(name) {
+		labels = append(labels, name[1:1+int(name[0])])
+	}
+	slices.Reverse(labels)
+	return labels
+}
+
+// parent returns a name in wire format without its first label.
+func parent(name string) string { return name[1+int(name[0]):] }
+
+// wire returns the canonical wire format of a name; a name that is none is a mistake in a test, and panics.
+func wire(text string) string {
+	buf := make([]byte, 256)
+	n, err := dns.PackDomainName(dns.CanonicalName(text), buf, 0, nil, false)
+	if err != nil {
+		panic(fmt.Sprintf("sdktest: name %q: %v", text, err))
+	}
+	return string(buf[:n])
+}
