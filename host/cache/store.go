@@ -224,6 +224,6 @@ func (sh *shard) drop(e *entry) {
 
 // bookkeeping is what an item costs besides its data, in octets: the entry, a place in the map that is two thirds full, and what the allocator
 // rounds up. TestMemory compares it with what is allocated.
-const bookkeeping = 240
+const bookkeeping = 176
 
 func (it *item) octets() int { return len(it.data) + bookkeeping }

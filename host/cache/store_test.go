@@ -1,0 +1,428 @@
+package cache
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/weirdns/weir/host/message"
+)
+
+// filler puts made-up items into a store.
+type filler struct {
+	*store
+	now int64
+}
+
+func (f *filler) key(n uint64) ([]byte, uint64) {
+	k := binary.BigEndian.AppendUint64([]byte{8}, n)
+	k = append(k, 0, 0, 1, 0, 1, keyRD)
+	return k, f.hash(k)
+}
+
+func (f *filler) put(n uint64, kind kind, size int) bool {
+	k, hash := f.key(n)
+	return f.insert(k, hash, item{data: append(k, make([]byte, size)...), key: uint16(len(k)), message: uint16(size), stored: f.now, life: 300, kind: kind}, f.now)
+}
+
+func (f *filler) has(n uint64) bool {
+	k, hash := f.key(n)
+	var got found
+	f.lookup(&got, k, hash, f.now)
+	return got.state == live
+}
+
+// check counts what the store holds, and compares it with its own counts and its bounds.
+func (f *filler) check(t *testing.T, c *Config) (entries [2]int) {
+	t.Helper()
+	for i := range f.shards {
+		sh := &f.shards[i]
+		for j := range sh.queues {
+			q := &sh.queues[j]
+			total, octets := 0, 0
+			for _, l := range []*list{&q.small, &q.main} {
+				n, sum := 0, 0
+				var before *entry
+				for e := l.first; e != nil; before, e = e, e.next {
+					if e.home != l || e.prev != before || sh.entries[e.hash] != e || sh.queue(e.kind) != q {
+						t.Fatalf("shard %d: an entry is not where it should be", i)
+					}
+					n++
+					sum += e.octets()
+				}
+				if l.last != before || n != l.entries || sum != l.octets {
+					t.Fatalf("shard %d: counted %d entries of %d octets, the list says %d of %d", i, n, sum, l.entries, l.octets)
+				}
+				total += n
+				octets += sum
+			}
+			if q.full() {
+				t.Fatalf("shard %d: %d entries of %d octets are above the bounds, %d of %d", i, total, octets, q.capacity, q.limit)
+			}
+			entries[j] += total
+		}
+		if n := sh.queues[0].small.entries + sh.queues[0].main.entries + sh.queues[1].small.entries + sh.queues[1].main.entries; n != len(sh.entries) {
+			t.Fatalf("shard %d: %d entries in the map, %d in the queues", i, len(sh.entries), n)
+		}
+	}
+	return entries
+}
+
+func TestBounds(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		capacity, octets  int
+		size              int // of messages
+		inserts           uint64
+		atLeast, atMost   int // entries that stay
+		nothingLeftToKeep bool
+	}{
+		{"few", 10_000, 16 << 20, 100, 5_000, 5_000, 5_000, false},
+		{"by number", 10_000, 16 << 20, 100, 100_000, 9_900, 10_000, false},
+		{"by octets", 10_000, 1 << 20, 1000, 20_000, 800, 1 << 20 / 1000, false},
+		{"one", 1, 1 << 20, 100, 100, 1, 1, false},
+		{"three", 3, 1 << 20, 100, 100, 3, 3, false},
+		{"large", 10_000, 1 << 20, 65_000, 100, 10, 16, false},
+		{"none", 0, 0, 100, 100, 0, 0, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := preset("weir", func(c *Config) { c.Success.Capacity, c.Success.Octets = test.capacity, test.octets })
+			f := &filler{store: newStore(&c)}
+			for n := range test.inserts {
+				if kept := f.put(n, success, test.size); kept == test.nothingLeftToKeep {
+					t.Fatalf("item %d: kept %t", n, kept)
+				}
+			}
+			if got := f.check(t, &c); got[0] < test.atLeast || got[0] > test.atMost || got[1] != 0 {
+				t.Errorf("got %v entries, want %d to %d", got, test.atLeast, test.atMost)
+			}
+		})
+	}
+}
+
+// TestTooLarge replaces an item by one for which there is no room: neither stays.
+func TestTooLarge(t *testing.T) {
+	c := preset("weir", func(c *Config) { c.Success.Octets, c.Success.Capacity = 1<<20, 1000 })
+	f := &filler{store: newStore(&c)}
+	f.shards[0].queues[0].largest = 1000
+	if !f.put(1, success, 100) || f.put(1, success, 2000) || f.has(1) {
+		t.Error("got an item that is too large, or the one before it")
+	}
+	f.check(t, &c)
+}
+
+// TestFlood has names that are asked once, between names that are asked again and again: the latter stay, and a flood of denials takes nothing
+// from answers with data at all.
+func TestFlood(t *testing.T) {
+	c := preset("coredns")
+	for _, test := range []struct {
+		name string
+		kind kind
+		want float64 // hit rate of the names in use
+	}{
+		{"of names that exist", success, 0.95},
+		{"of names that don't", denial, 1},
+		{"of failures", failure, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := &filler{store: newStore(&c)}
+			random := rand.New(rand.NewPCG(9, 10))
+			const hot = 2000
+			for range 4 {
+				for n := range uint64(hot) {
+					if !f.has(n) {
+						f.put(n, success, 100)
+					}
+				}
+			}
+			hits, tries := 0, 0
+			for n := range uint64(200_000) {
+				f.put(1<<32+n, test.kind, 100)
+				if n%4 == 0 {
+					m := random.Uint64N(hot)
+					if tries++; f.has(m) {
+						hits++
+					} else {
+						f.put(m, success, 100)
+					}
+				}
+			}
+			f.check(t, &c)
+			if got := float64(hits) / float64(tries); got < test.want {
+				t.Errorf("hit rate of names in use %.3f, want %.2f", got, test.want)
+			}
+		})
+	}
+}
+
+// TestHitRate compares with the rate of the best fixed choice, for names asked for as the web is: by Zipf's law.
+func TestHitRate(t *testing.T) {
+	c := preset("coredns")
+	f := &filler{store: newStore(&c)}
+	random := rand.New(rand.NewPCG(11, 12))
+	zipf := rand.NewZipf(random, 1.01, 1, 1_000_000)
+	hits, best, tries := 0, 0, 0
+	for i := range 600_000 {
+		n := zipf.Uint64()
+		has := f.has(n)
+		if !has {
+			f.put(n, success, 100)
+		}
+		if i < 200_000 {
+			continue // it fills
+		}
+		tries++
+		if has {
+			hits++
+		}
+		if n < uint64(c.Success.Capacity) {
+			best++
+		}
+	}
+	got, most := float64(hits)/float64(tries), float64(best)/float64(tries)
+	t.Logf("hit rate %.3f, of the best fixed choice %.3f", got, most)
+	if got < most-0.05 {
+		t.Errorf("hit rate %.3f, want at most 0.05 less than %.3f", got, most)
+	}
+}
+
+// TestExpiredLeaveFirst fills a cache with items that were popular and are over.
+func TestExpiredLeaveFirst(t *testing.T) {
+	c := preset("coredns", func(c *Config) { c.Success.Capacity = 100 })
+	f := &filler{store: newStore(&c)}
+	for n := range uint64(100) {
+		f.put(n, success, 100)
+		for range 3 {
+			f.has(n)
+		}
+	}
+	f.now = int64(301 * time.Second)
+	for n := range uint64(90) {
+		f.put(1000+n, success, 100)
+	}
+	for n := range uint64(90) {
+		if !f.has(1000 + n) {
+			t.Fatalf("new item %d left before those that are over", n)
+		}
+	}
+	f.check(t, &c)
+}
+
+// TestRandomOperations does everything in any order.
+func TestRandomOperations(t *testing.T) {
+	c := preset("weir", func(c *Config) { c.Success.Capacity, c.Denial.Capacity = 50, 30 })
+	f := &filler{store: newStore(&c)}
+	random := rand.New(rand.NewPCG(13, 14))
+	for i := range 50_000 {
+		n := random.Uint64N(150)
+		k, hash := f.key(n)
+		switch random.IntN(8) {
+		case 0, 1, 2:
+			f.put(n, kind(random.IntN(int(kinds))), random.IntN(500))
+		case 3:
+			f.remove(k, hash)
+		case 4:
+			f.fail(k, hash, f.now)
+		case 5:
+			f.release(k, hash)
+		default:
+			f.has(n)
+		}
+		f.now += int64(random.IntN(int(10 * time.Second)))
+		if i%1000 == 0 {
+			f.check(t, &c)
+		}
+	}
+}
+
+// TestMemory compares what the cache says its entries take with what the heap has more.
+func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a cache")
+	}
+	c := preset("weir")
+	f := &filler{store: newStore(&c)}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	const n = 200_000
+	for i := range uint64(n) {
+		f.put(i, success, 80)
+	}
+	got := float64(heap()-before) / n
+	said := 0
+	for i := range f.shards {
+		said += f.shards[i].queues[0].small.octets + f.shards[i].queues[0].main.octets
+	}
+	t.Logf("%.0f octets an entry, said %d", got, said/n)
+	if want := float64(said) / n; got > want*1.15 || got < want*0.6 {
+		t.Errorf("an entry takes %.0f octets, the cache says %.0f", got, want)
+	}
+	runtime.KeepAlive(f)
+}
+
+func TestHitAllocatesNothing(t *testing.T) {
+	var now clock
+	upstream := says(0, "an www.example. 300 IN CNAME a.example.", "an a.example. 300 IN A 192.0.2.1", "ede 5")
+	c := open(t, preset("weir"), upstream, now.now)
+	q := ask("www.example.", dns.TypeA, now.now())
+	c.Resolve(t.Context(), q, nil)
+	other := ask("other.example.", dns.TypeA, now.now())
+	dst := make([]byte, 0, 512)
+	for _, test := range []struct {
+		name string
+		q    *message.Query
+		want bool
+		pass time.Duration
+	}{
+		{"hit", q, true, 0},
+		{"miss", other, false, 0},
+		{"prefetched", q, true, 299 * time.Second},
+		{"stale at once", q, true, 2 * time.Second},
+	} {
+		now.pass(test.pass)
+		if test.name == "stale at once" {
+			c.store.fail(appendKey(nil, q), c.store.hash(appendKey(nil, q)), c.clock())
+		}
+		got := testing.AllocsPerRun(100, func() {
+			if _, ok := c.Cached(test.q, dst); ok != test.want {
+				t.Fatalf("%s: found %t, want %t", test.name, ok, test.want)
+			}
+		})
+		if got != 0 {
+			t.Errorf("%s: %v allocations, want none", test.name, got)
+		}
+	}
+}
+
+// TestAppends has octets before and behind what is given.
+func TestAppends(t *testing.T) {
+	var now clock
+	c := open(t, preset("weir"), says(0, "an www.example. 300 IN A 192.0.2.1"), now.now)
+	q := ask("www.example.", dns.TypeA, now.now())
+	buf := []byte(strings.Repeat("?", 600))
+	for _, how := range []string{"from the upstream", "from the cache"} {
+		r, err := c.Resolve(t.Context(), q, buf[:300])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Trim(string(buf[:300]), "?") != "" || strings.Trim(string(buf[300+len(r.Message):]), "?") != "" {
+			t.Errorf("%s: octets around the response changed", how)
+		}
+		if &r.Message[0] != &buf[300] {
+			t.Errorf("%s: the response is not in the buffer given", how)
+		}
+	}
+}
+
+// TestHammer is for the race detector: all operations from all sides.
+func TestHammer(t *testing.T) {
+	upstream := &server{answer: func(_ context.Context, q *message.Query) (*dns.Msg, error) {
+		switch q.Name[1] % 4 {
+		case 0:
+			return nil, errSilence
+		case 1:
+			return respond(q, 3, soa), nil
+		}
+		return respond(q, 0, "an www.example. 1 IN A 192.0.2.1", "ede 3"), nil
+	}}
+	m := NewMetrics(nil)
+	var now clock
+	config := preset("weir", func(c *Config) {
+		c.Success.Capacity, c.Denial.Capacity, c.Prefetch = 20, 20, Prefetch{Hits: 1, Percent: 90}
+	})
+	c := New("test", config, upstream, Env{Now: now.now, Metrics: m})
+	ctx, cancel := context.WithCancel(t.Context())
+	var run, wg sync.WaitGroup
+	run.Go(func() { c.Run(ctx) })
+	for g := range 8 {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(g), 1))
+			dst := make([]byte, 0, 512)
+			for i := range 2000 {
+				q := ask(string(rune('a'+random.IntN(26)))+string(rune('a'+random.IntN(4)))+".example.", dns.TypeA, now.now())
+				r, ok := c.Cached(q, dst)
+				if !ok {
+					var err error
+					if r, err = c.Resolve(t.Context(), q, dst); err != nil {
+						continue
+					}
+				}
+				if !message.EqualName(r.Message[12:12+len(q.Name)], q.Key) {
+					t.Errorf("got the answer to another question")
+				}
+				if i%100 == 0 {
+					now.pass(100 * time.Millisecond)
+					c.Stats()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	cancel()
+	run.Wait()
+	(&filler{store: c.store}).check(t, &config)
+	if c.flights.number() != 0 {
+		t.Errorf("%d flights are left", c.flights.number())
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	m := NewMetrics(reg)
+	var now clock
+	use := func() *Cache {
+		c := New("net", preset("weir"), says(0, "an www.example. 300 IN A 192.0.2.1"), Env{Now: now.now, Metrics: m})
+		q := ask("www.example.", dns.TypeA, now.now())
+		c.Resolve(t.Context(), q, nil)
+		c.Cached(q, nil)
+		c.Cached(q, nil)
+		return c
+	}
+	first, second := use(), use()
+	want := func(entries int) string {
+		return `# HELP weir_cache_entries Entries in the cache.
+# TYPE weir_cache_entries gauge
+weir_cache_entries{kind="denial",upstream="net"} 0
+weir_cache_entries{kind="success",upstream="net"} ` + string(rune('0'+entries)) + `
+# HELP weir_cache_hits_total Answers given from the cache.
+# TYPE weir_cache_hits_total counter
+weir_cache_hits_total{kind="denial",upstream="net"} 0
+weir_cache_hits_total{kind="failure",upstream="net"} 0
+weir_cache_hits_total{kind="success",upstream="net"} 4
+# HELP weir_cache_misses_total Queries that had to wait for the upstream.
+# TYPE weir_cache_misses_total counter
+weir_cache_misses_total{upstream="net"} 2
+`
+	}
+	for entries := 2; ; entries-- {
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want(entries)), "weir_cache_entries", "weir_cache_hits_total", "weir_cache_misses_total"); err != nil {
+			t.Errorf("with %d caches: %v", entries, err)
+		}
+		switch entries {
+		case 2:
+			first.Close()
+			first.Close()
+		case 1:
+			second.Close()
+		case 0:
+			if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+				t.Errorf("%v %v", problems, err)
+			}
+			return
+		}
+	}
+}
