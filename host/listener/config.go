@@ -86,7 +86,8 @@ func orDefault[T comparable](v *T, def T) {
 }
 
 // Validate reports everything that is wrong with c, defaults taken into account. Each of the joined errors begins with the key at fault
-// and a colon, such as "scope[1].clients: ...". It does not look at whether the chains exist.
+// and a colon, such as "scope[1].clients[0]: ...". A place such as {scope[0].clients[1]} in the text stands for another key. It does not look
+// at whether the chains exist.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
 	var errs []error
@@ -130,7 +131,7 @@ func (c Config) Validate() error {
 }
 
 func (c Config) validateScopes(bad func(key, format string, args ...any)) {
-	owner := map[netip.Prefix]int{}
+	owner := map[netip.Prefix]string{}
 	if len(c.Scope) > maxScopes {
 		bad("scope", "has %d entries: at most %d are possible", len(c.Scope), maxScopes)
 	}
@@ -142,17 +143,18 @@ func (c Config) validateScopes(bad func(key, format string, args ...any)) {
 		if len(s.Clients) == 0 {
 			bad(key+"clients", "is empty: list prefixes such as \"10.0.0.0/8\"")
 		}
-		for _, text := range s.Clients {
+		for j, text := range s.Clients {
+			at := fmt.Sprintf("%sclients[%d]", key, j)
 			p, err := parsePrefix(text)
 			if err != nil {
-				bad(key+"clients", "%w", err)
+				bad(at, "%w", err)
 				continue
 			}
 			if first, twice := owner[p]; twice {
-				bad(key+"clients", "%v is in scope[%d] already", p, first)
+				bad(at, "%v is there twice, first in {%s}", p, first)
 				continue
 			}
-			owner[p] = i
+			owner[p] = at
 		}
 	}
 }

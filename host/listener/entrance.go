@@ -1,0 +1,198 @@
+package listener
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/message"
+)
+
+// job is one query on its way: the exchange, and the octets that it is made of. Whoever has the job owns everything in it.
+type job struct {
+	exchange chain.Exchange
+	query    []byte // what exchange.Query keeps
+	scratch  []byte // for responses that the listener itself makes
+	start    time.Time
+	broken   bool // the handler panicked: what is in the exchange is not to be trusted
+	peer     peer // where a UDP query came from
+}
+
+const (
+	jobQuery   = 512 // octets kept for a query: nearly all have less, and a larger one gets a buffer for itself
+	jobScratch = 512 // header, question, OPT and an Extended DNS Error
+	jobsKept   = 512 // idle jobs kept for reuse
+)
+
+// jobs is a free list. A sync.Pool would lose the buffers inside of exchanges with each garbage collection, just when there is most to do.
+type jobs struct {
+	mu   sync.Mutex // guards following
+	free []*job
+}
+
+func (p *jobs) get() *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		j := p.free[n-1]
+		p.free = p.free[:n-1]
+		return j
+	}
+	return &job{query: make([]byte, 0, jobQuery), scratch: make([]byte, 0, jobScratch)}
+}
+
+func (p *jobs) put(j *job) {
+	if j.broken {
+		return
+	}
+	if cap(j.query) > jobQuery {
+		j.query = make([]byte, 0, jobQuery)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) < jobsKept {
+		p.free = append(p.free, j)
+	}
+}
+
+// quota counts what is being waited for, up to a limit.
+type quota struct {
+	n   atomic.Int64
+	max int64
+}
+
+func (q *quota) take() bool {
+	if q.n.Add(1) > q.max {
+		q.n.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (q *quota) release() { q.n.Add(-1) }
+
+// entrance is one transport of a listener: all that is the same for each of its queries.
+type entrance struct {
+	transport message.Transport
+	index     uint16
+	handler   chain.Handler
+	budget    time.Duration
+	now       func() time.Time
+	log       *slog.Logger
+	counters  *counters
+	maxUDP    int
+	waiting   quota
+	jobs      *jobs
+	logPanic  sync.Once
+}
+
+// begin takes the query msg as far as it goes without waiting. It returns the response to send, nil when there is none, and whether that was
+// all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
+// sent.
+func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort) (out []byte, done bool) {
+	e.counters.queries.Inc()
+	j.start = e.now()
+	j.query = append(j.query[:0], msg...)
+	q := &j.exchange.Query
+	rcode, ok := q.Parse(j.query)
+	q.Client, q.Transport, q.Listener, q.Scope = client, e.transport, e.index, message.None
+	q.Deadline, q.Trace = j.start.Add(e.budget), nil
+	if !whole && rcode != message.Ignore {
+		rcode, ok = message.FORMERR, false
+	}
+	switch {
+	case ok:
+		return e.advance(context.Background(), j, false)
+	case rcode == message.Ignore:
+		e.counters.ignored.Inc()
+		return nil, true
+	}
+	e.counters.malformed.Inc()
+	return e.refuse(j, rcode, nil), true
+}
+
+// complete waits for what begin left, until ctx is done or the deadline of the query at the latest, and returns like begin.
+func (e *entrance) complete(ctx context.Context, j *job) []byte {
+	e.counters.inFlight.Inc()
+	out, _ := e.advance(ctx, j, true)
+	e.counters.inFlight.Dec()
+	return out
+}
+
+var (
+	edeOverload = message.AppendEDE(nil, message.EDEOther, "too many queries are being waited for")
+	edePanic    = message.AppendEDE(nil, message.EDEOther, "internal error")
+	cancelled   = func() context.Context {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return ctx
+	}()
+)
+
+// shed ends a query that begin left, without waiting. The handler gets to end it too, since it may hold something for it, and it may have an
+// answer that needs no waiting after all, such as a stale one. Otherwise the client gets SERVFAIL, on which resolvers turn to their
+// next server at once; silence would cost them a timeout, and us their retries.
+func (e *entrance) shed(j *job) []byte {
+	e.counters.shed.Inc()
+	out, _ := e.advance(cancelled, j, true)
+	if r := &j.exchange.Response; !j.broken && !j.exchange.Dropped && r.Silent && r.RCODE == message.SERVFAIL {
+		return e.refuse(j, message.SERVFAIL, edeOverload)
+	}
+	return out
+}
+
+// advance has the handler go on with j: Complete when wait is set, otherwise Begin. A panic in there costs this query and no other.
+func (e *entrance) advance(ctx context.Context, j *job, wait bool) (out []byte, done bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			out, done = e.panicked(j, v), true
+		}
+	}()
+	x := &j.exchange
+	if wait {
+		e.handler.Complete(ctx, x)
+	} else if !e.handler.Begin(x) {
+		return nil, false
+	}
+	if x.Dropped {
+		e.counters.dropped.Inc()
+		return nil, true
+	}
+	return e.finish(j), true
+}
+
+// panicked logs the first panic with its stack; the others are counted, since the log must not be a way to fill disks.
+func (e *entrance) panicked(j *job, v any) []byte {
+	j.broken = true
+	e.counters.panics.Inc()
+	e.logPanic.Do(func() {
+		e.log.Error("a query caused a panic; further ones are only counted", "panic", v, "query", message.NameString(j.exchange.Query.Name),
+			"type", j.exchange.Query.Type, "transport", e.transport.String(), "stack", string(debug.Stack()))
+	})
+	return e.refuse(j, message.SERVFAIL, edePanic)
+}
+
+// refuse makes a response without records.
+func (e *entrance) refuse(j *job, rcode uint16, ede []byte) []byte {
+	r := &j.exchange.Response
+	r.SetRCODE(j.scratch[:0], &j.exchange.Query, rcode)
+	r.EDE = ede
+	return e.finish(j)
+}
+
+// finish makes the response what goes to the client.
+func (e *entrance) finish(j *job) []byte {
+	q, r := &j.exchange.Query, &j.exchange.Response
+	out := r.Finish(q, q.Limit(e.maxUDP))
+	e.counters.response(r.RCODE)
+	if message.Truncated(out) {
+		e.counters.truncated.Inc()
+	}
+	e.counters.duration.Observe(e.now().Sub(j.start).Seconds())
+	return out
+}

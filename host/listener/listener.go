@@ -1,0 +1,231 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/message"
+)
+
+const (
+	// defaultBudget answers before glibc's timeout of 2 s on cloud images, which would make it ask again.
+	defaultBudget = 1800 * time.Millisecond
+	// defaultGrace is how long what is in flight may take when a listener ends: as long as any query may.
+	defaultGrace = 2 * time.Second
+	// messageTimeout is how long one message over TCP may take from its first octet to its last.
+	messageTimeout = 3 * time.Second
+	// writeTimeout is how long a client may refuse to take its responses.
+	writeTimeout = 3 * time.Second
+	// lastRead is how long sockets are still read when a listener ends, for what has arrived and was not read yet.
+	lastRead = 50 * time.Millisecond
+)
+
+// Env is what a listener needs of the process around it. The zero value is fit for tests.
+type Env struct {
+	Log     *slog.Logger     // nil: nothing is logged
+	Metrics *Metrics         // nil: metrics of its own
+	Now     func() time.Time // nil: time.Now
+	Budget  time.Duration    // from a query to its deadline; 0: 1.8 s
+	Grace   time.Duration    // for what is in flight when Serve's context ends; 0: 2 s
+	// Share lets the sockets be bound while another listener of this process has the same address, which is how a listener with a changed
+	// configuration takes over (Linux only). Without it a second process at the same address is an error instead of a share
+	// of the queries.
+	Share bool
+}
+
+// Listener has the sockets of one [[listener]] of the configuration.
+//
+//  1. New checks the configuration.
+//  2. Listen binds the sockets. What arrives from now on waits in them.
+//  3. Serve answers, until its context ends and everything in flight is answered, and closes the sockets.
+//
+// A Listener that is not to be served is closed by Close.
+type Listener struct {
+	config  Config
+	env     Env
+	sockets []*socket
+	tcp     *net.TCPListener
+	udpIn   *entrance // nil without UDP
+	tcpIn   *entrance // nil without TCP
+	addr    netip.AddrPort
+	jobs    jobs
+	clients registry
+
+	messageTimeout, writeTimeout time.Duration // for tests
+}
+
+// New returns a listener for config, defaults filled in. index is its place in the configuration, which filters see. Nothing is opened.
+func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", config.Address, err)
+	}
+	config = config.WithDefaults()
+	orDefault(&env.Log, slog.New(slog.DiscardHandler))
+	orDefault(&env.Budget, defaultBudget)
+	orDefault(&env.Grace, defaultGrace)
+	if env.Metrics == nil {
+		env.Metrics = NewMetrics(nil)
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	l := &Listener{config: config, env: env, messageTimeout: messageTimeout, writeTimeout: writeTimeout}
+	entranceOf := func(t message.Transport) *entrance {
+		if !slices.Contains(config.Protocols, t.String()) {
+			return nil
+		}
+		return &entrance{
+			transport: t, index: index, handler: handler, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
+			counters: env.Metrics.of(config.Address, t), maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
+		}
+	}
+	l.udpIn, l.tcpIn = entranceOf(message.UDP), entranceOf(message.TCP)
+	l.clients = registry{max: config.TCPMaxClients, perClient: config.TCPMaxPerClient}
+	return l, nil
+}
+
+// Listen binds the sockets, so that a port in use or a missing privilege shows before anything is served. With port 0 the system chooses a
+// port, the same for UDP and TCP.
+func (l *Listener) Listen(ctx context.Context) error {
+	addr, err := l.config.addrPort()
+	if err != nil {
+		return err
+	}
+	// With port 0 the port that one protocol got may be taken in the other.
+	for try := 0; ; try++ {
+		err = l.bind(ctx, addr)
+		if err == nil {
+			l.addr = l.localAddr()
+			return nil
+		}
+		l.Close()
+		if addr.Port() != 0 || try == 20 || !errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("listener %s: %w", l.config.Address, err)
+		}
+	}
+}
+
+func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
+	host := addr.Addr().String()
+	family := "6"
+	switch {
+	case l.config.Address[0] == ':':
+		host, family = "", "" // both families, or the one that there is
+	case addr.Addr().Is4():
+		family = "4"
+	}
+	port := addr.Port()
+	at := func() string { return net.JoinHostPort(host, fmt.Sprint(port)) }
+	if l.tcpIn != nil {
+		config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
+		ln, err := config.Listen(ctx, "tcp"+family, at())
+		if err != nil {
+			return err
+		}
+		l.tcp = ln.(*net.TCPListener)
+		if err := prepareTCP(l.tcp); err != nil {
+			return err
+		}
+		port = uint16(l.tcp.Addr().(*net.TCPAddr).Port)
+	}
+	if l.udpIn == nil {
+		return nil
+	}
+	for i := range udpSockets() {
+		s, err := bindUDP(ctx, "udp"+family, at(), l.env.Share || i > 0)
+		if err != nil && i > 0 {
+			break // fewer sockets serve as well
+		}
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, s)
+		port = s.port()
+	}
+	return nil
+}
+
+// udpSockets is how many sockets share a UDP address: one for each CPU, so that they do not wait for each other in the kernel.
+func udpSockets() int {
+	if !canShare {
+		return 1
+	}
+	return min(runtime.GOMAXPROCS(0), 16)
+}
+
+// Addr is the address that Listen bound, with the port of all sockets. It is the zero AddrPort before.
+func (l *Listener) Addr() netip.AddrPort { return l.addr }
+
+func (l *Listener) localAddr() netip.AddrPort {
+	if l.tcp != nil {
+		return l.tcp.Addr().(*net.TCPAddr).AddrPort()
+	}
+	return l.sockets[0].conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// Close closes the sockets of a listener that is not being served.
+func (l *Listener) Close() error {
+	var errs []error
+	for _, s := range l.sockets {
+		errs = append(errs, s.conn.Close())
+	}
+	if l.tcp != nil {
+		errs = append(errs, l.tcp.Close())
+	}
+	l.sockets, l.tcp = nil, nil
+	return errors.Join(errs...)
+}
+
+// Serve answers queries until ctx is done. Then it stops reading, answers what is in flight within the grace time, closes the sockets, and
+// returns when its last goroutine has ended. Listen has been called.
+func (l *Listener) Serve(ctx context.Context) error {
+	if len(l.sockets) == 0 && l.tcp == nil {
+		return fmt.Errorf("listener %s: is not bound", l.config.Address)
+	}
+	// Queries in flight outlive ctx by the grace time.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var all sync.WaitGroup
+	for _, s := range l.sockets {
+		for range readersPerSocket {
+			all.Go(func() { l.serveUDP(ctx, work, &all, s) })
+		}
+	}
+	if l.tcp != nil {
+		all.Go(func() { l.serveTCP(ctx, work, &all) })
+	}
+	<-ctx.Done()
+	end := time.Now().Add(lastRead)
+	for _, s := range l.sockets {
+		s.conn.SetReadDeadline(end)
+	}
+	if l.tcp != nil {
+		l.tcp.SetDeadline(end)
+	}
+	l.clients.drain(end)
+	late := time.AfterFunc(l.env.Grace, func() {
+		cancel()
+		l.clients.abort()
+	})
+	all.Wait()
+	late.Stop()
+	return l.Close()
+}
+
+// pause waits a moment after an error of the system that may pass, such as too many open files.
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * time.Millisecond):
+	}
+}

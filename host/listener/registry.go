@@ -1,0 +1,121 @@
+package listener
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// registry knows the open connections of a listener and keeps them below two limits: of all, and of one client. When there are as many, the
+// one that has been idle longest makes room: a new client is more likely to have a query than one that has not had any for
+// a while, and a client that opens connections without a query in them only takes room from itself.
+type registry struct {
+	max, perClient int
+
+	mu       sync.Mutex // guards following
+	open     map[*connection]struct{}
+	byClient map[netip.Prefix]int
+	draining time.Time // when reading ends; zero until the listener ends
+}
+
+// clientOf is what counts as one client: an IPv4 address, or an IPv6 /64, of which any host has all addresses (RFC 7934).
+func clientOf(addr netip.Addr) netip.Prefix {
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	p, _ := addr.Prefix(bits)
+	return p
+}
+
+// add takes c in, if need be for another one, which is then closed. It reports whether there was room.
+func (r *registry) add(c *connection) (ok bool, evicted *connection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open, r.byClient = map[*connection]struct{}{}, map[netip.Prefix]int{}
+	}
+	switch {
+	case r.byClient[c.client] >= r.perClient:
+		evicted = r.idleLongest(func(o *connection) bool { return o.client == c.client })
+	case len(r.open) >= r.max:
+		evicted = r.idleLongest(func(*connection) bool { return true })
+	default:
+		r.insert(c)
+		return true, nil
+	}
+	if evicted == nil {
+		return false, nil
+	}
+	r.delete(evicted)
+	evicted.conn.Close()
+	r.insert(c)
+	return true, evicted
+}
+
+// makeRoom closes the connection that has been idle longest and reports whether there was one.
+func (r *registry) makeRoom() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.idleLongest(func(*connection) bool { return true })
+	if c == nil {
+		return false
+	}
+	r.delete(c)
+	c.conn.Close()
+	return true
+}
+
+func (r *registry) insert(c *connection) {
+	r.open[c] = struct{}{}
+	r.byClient[c.client]++
+	if !r.draining.IsZero() {
+		c.drain(r.draining)
+	}
+}
+
+// idleLongest looks at every connection. That happens only at a limit, when a new connection costs more than the look.
+func (r *registry) idleLongest(among func(*connection) bool) (oldest *connection) {
+	var since int64
+	for c := range r.open {
+		if t := c.idleSince.Load(); c.inFlight.Load() == 0 && (oldest == nil || t < since) && among(c) {
+			oldest, since = c, t
+		}
+	}
+	return oldest
+}
+
+// remove forgets a connection that has ended.
+func (r *registry) remove(c *connection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.open[c]; ok {
+		r.delete(c)
+	}
+}
+
+func (r *registry) delete(c *connection) {
+	delete(r.open, c)
+	if r.byClient[c.client]--; r.byClient[c.client] == 0 {
+		delete(r.byClient, c.client)
+	}
+}
+
+// drain has every connection stop reading at end.
+func (r *registry) drain(end time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining = end
+	for c := range r.open {
+		c.drain(end)
+	}
+}
+
+// abort closes every connection.
+func (r *registry) abort() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.open {
+		c.conn.Close()
+	}
+}

@@ -1,0 +1,27 @@
+//go:build !linux
+
+package listener
+
+import (
+	"net"
+	"syscall"
+)
+
+// Other systems have one UDP socket for an address. On a wildcard address the system chooses from which of its addresses a response comes: to
+// be reached at several, list them as listeners of their own.
+const canShare = false
+
+const (
+	messageTruncated = 0
+	controlSize      = 0
+)
+
+func controlUDP(bool) func(network, address string, c syscall.RawConn) error { return nil }
+
+func controlTCP(bool) func(network, address string, c syscall.RawConn) error { return nil }
+
+func prepareUDP(*net.UDPConn, bool) error { return nil }
+
+func prepareTCP(*net.TCPListener) error { return nil }
+
+func replyControl([]byte) int { return 0 }

@@ -1,0 +1,226 @@
+package listener
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/message"
+	mt "github.com/weirdns/weir/host/message/messagetest"
+)
+
+// TestWildcard: on a wildcard address the response comes from the address that the query went to. A connected socket, as clients have,
+// takes it from nowhere else.
+func TestWildcard(t *testing.T) {
+	if !canShare {
+		t.Skip("needs IP_PKTINFO")
+	}
+	tests := []struct{ listen, to, client string }{
+		{"0.0.0.0:0", "127.0.0.2", "127.0.0.1"},
+		{"0.0.0.0:0", "127.0.0.1", "127.0.0.1"},
+		{":0", "127.0.0.2", "127.0.0.1"},
+		{":0", "::1", "::1"},
+		{"[::]:0", "::1", "::1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.listen+" to "+tt.to, func(t *testing.T) {
+			if ln, err := net.Listen("tcp6", "[::1]:0"); err != nil && strings.Contains(tt.to, ":") {
+				t.Skip("no IPv6")
+			} else if err == nil {
+				ln.Close()
+			}
+			r := start(t, nil, Config{Address: tt.listen})
+			r.addr = net.JoinHostPort(tt.to, fmt.Sprint(r.Addr().Port()))
+			for _, network := range networks {
+				c := r.dial(t, network)
+				if got := unpack(t, exchange(t, c, query(1, "www.example", false))); got.Rcode != 0 {
+					t.Errorf("%s: got %v", network, got)
+				}
+				if got := r.seen[len(r.seen)-1].Client.Addr(); got != netip.MustParseAddr(tt.client) {
+					t.Errorf("%s: client is %v, want %v", network, got, tt.client)
+				}
+			}
+			// The same for what had to wait.
+			c := r.dial(t, "udp")
+			send(t, c, query(2, "slow.example", false))
+			r.open("slow.example.")
+			if got := unpack(t, receive(t, c)); got.Rcode != 0 {
+				t.Errorf("waiting: got %v", got)
+			}
+		})
+	}
+}
+
+func TestOversizedQuery(t *testing.T) {
+	r := start(t, nil, Config{})
+	c := r.dial(t, "udp")
+	// The octets that fit are a good query; what was cut off nobody knows.
+	whole := mt.Join(mt.Header(3, 0, 1, 0, 0, 1), mt.Question("www.example", message.TypeA))
+	whole = append(whole, mt.Record([]byte{0}, 65280, make([]byte, maxQuery-len(whole)-11)...)...)
+	if got := unpack(t, exchange(t, c, whole)); got.Rcode != dns.RcodeSuccess {
+		t.Errorf("%d octets: got %v", len(whole), got)
+	}
+	if got := unpack(t, exchange(t, c, append(whole, 0))); got.Rcode != dns.RcodeFormatError || got.Id != 3 {
+		t.Errorf("one octet more: got %v", got)
+	}
+}
+
+// TestShed: above the limit a query is answered without waiting, and below it again it is waited for.
+func TestShed(t *testing.T) {
+	r := start(t, nil, Config{MaxInFlight: 2})
+	waiting := r.dial(t, "udp")
+	send(t, waiting, query(1, "slow.1", false))
+	send(t, waiting, query(2, "slow.2", false))
+	r.wantWaiting(t, "slow.1.", "slow.2.")
+	r.wantMetric(t, 2, "in_flight", "udp")
+	c := r.dial(t, "udp")
+	for range 10 {
+		got := unpack(t, exchange(t, c, query(3, "slow.3", true)))
+		if got.Rcode != dns.RcodeServerFailure || !strings.Contains(got.String(), "too many queries") {
+			t.Errorf("above the limit: got %v", got)
+		}
+		if got := unpack(t, exchange(t, c, query(4, "www.example", false))); got.Rcode != 0 {
+			t.Errorf("what needs no waiting: got %v", got)
+		}
+	}
+	r.wantMetric(t, 10, "shed_total", "udp")
+	// TCP has a limit of its own.
+	tcp := r.dial(t, "tcp")
+	send(t, tcp, query(5, "slow.5", false))
+	r.wantWaiting(t, "slow.5.")
+	r.open("slow.1.")
+	if got := receive(t, waiting); idOf(got) != 1 {
+		t.Errorf("got %x", got)
+	}
+	// The place is free once the response is out and its job is put back, which is a moment later.
+	for {
+		send(t, waiting, query(6, "slow.6", false))
+		select {
+		case <-r.waiting:
+			return
+		case got := <-receiveSoon(waiting):
+			if unpack(t, got).Rcode != dns.RcodeServerFailure {
+				t.Fatalf("got %x", got)
+			}
+		}
+	}
+}
+
+func receiveSoon(c net.Conn) <-chan []byte {
+	ch := make(chan []byte, 1)
+	go func() {
+		buf := make([]byte, 512)
+		if n, err := c.Read(buf); err == nil {
+			ch <- buf[:n]
+		}
+	}()
+	return ch
+}
+
+// echo answers at once from a buffer of its own.
+type echo struct {
+	script
+	response []byte
+}
+
+func newEcho() *echo {
+	msg := mt.Join(mt.Header(0, message.FlagQR, 1, 1, 0, 0), mt.Question("www.example", message.TypeA), mt.Record(mt.Pointer(12), message.TypeA, 192, 0, 2, 1))
+	return &echo{response: append(make([]byte, 0, 512), msg...)}
+}
+
+func (e *echo) Begin(x *chain.Exchange) bool {
+	x.Response = message.Response{Message: e.response, Upstream: message.None}
+	return true
+}
+
+func fastPath(tb testing.TB) (*entrance, *job, []byte, netip.AddrPort) {
+	l, err := New(Config{Address: "127.0.0.1:0", Chain: "main"}, 0, newEcho(), Env{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l.udpIn, l.jobs.get(), query(1, "www.example", true), netip.MustParseAddrPort("127.0.0.1:53")
+}
+
+// TestFastPathAllocations: from the octets of a query to those of its response nothing is allocated, nor is by refusing one.
+func TestFastPathAllocations(t *testing.T) {
+	e, j, msg, client := fastPath(t)
+	for name, msg := range map[string][]byte{"answer": msg, "FORMERR": msg[:len(msg)-1], "NOTIMP": mt.Header(1, 4<<11, 1, 0, 0, 0), "ignored": msg[:5]} {
+		t.Run(name, func(t *testing.T) {
+			got := testing.AllocsPerRun(100, func() {
+				if out, done := e.begin(j, msg, true, client); !done || (out == nil) != (name == "ignored") {
+					t.Fatal("not answered")
+				}
+			})
+			if got != 0 {
+				t.Errorf("got %v allocations, want none", got)
+			}
+		})
+	}
+}
+
+// TestSocketAllocations: reading and writing datagrams allocates nothing either, on a wildcard address with its control messages too.
+func TestSocketAllocations(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		t.Run(address, func(t *testing.T) {
+			s, err := bindUDP(t.Context(), "udp4", address, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.conn.Close()
+			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.port())
+			buf := make([]byte, maxQuery)
+			var p peer
+			msg := mt.Canary()
+			got := testing.AllocsPerRun(100, func() {
+				if _, err := s.conn.WriteToUDPAddrPort(msg, to); err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := s.receive(buf, &p); err != nil {
+					t.Fatal(err)
+				}
+				s.send(msg, &p)
+				if _, _, err := s.receive(buf, &p); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if got != 0 {
+				t.Errorf("got %v allocations, want none", got)
+			}
+		})
+	}
+}
+
+func TestJobsAreBounded(t *testing.T) {
+	var p jobs
+	var all []*job
+	for range 2 * jobsKept {
+		all = append(all, p.get())
+	}
+	all[0].query = make([]byte, 0, 60000)
+	all[1].broken = true
+	for _, j := range all {
+		p.put(j)
+	}
+	if len(p.free) != jobsKept {
+		t.Errorf("got %d jobs, want %d", len(p.free), jobsKept)
+	}
+	for _, j := range p.free {
+		if cap(j.query) > jobQuery || j.broken {
+			t.Errorf("a job with %d octets is kept, broken: %v", cap(j.query), j.broken)
+		}
+	}
+}
+
+// BenchmarkBegin is a query without the system: parse, an answer at hand, finish, metrics.
+func BenchmarkBegin(b *testing.B) {
+	e, j, msg, client := fastPath(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		e.begin(j, msg, true, client)
+	}
+}
