@@ -1,0 +1,74 @@
+package wasm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// cacheDir is where compiled modules are kept.
+type cacheDir struct {
+	path      string // "" when there is none
+	temporary bool   // goes with the runtime
+	why       error  // why there is none
+}
+
+// findCacheDir finds a directory that nobody else can write to: the configured one, the user's, or a temporary one. Only the configured one
+// is a reason to fail.
+func findCacheDir(configured string) (cacheDir, error) {
+	if configured != "" {
+		path, err := filepath.Abs(configured)
+		if err == nil {
+			err = private(path)
+		}
+		return cacheDir{path: path}, err
+	}
+	var why error
+	if base, err := os.UserCacheDir(); err != nil {
+		why = err
+	} else {
+		path := filepath.Join(base, "weir")
+		if why = private(path); why == nil {
+			return cacheDir{path: path}, nil
+		}
+	}
+	path, err := os.MkdirTemp("", "weir-")
+	if err != nil {
+		return cacheDir{why: errors.Join(why, err)}, nil
+	}
+	return cacheDir{path: path, temporary: true}, nil
+}
+
+func (d cacheDir) remove() {
+	if d.temporary {
+		_ = os.RemoveAll(d.path) // a few files in a temporary directory are nobody's harm
+	}
+}
+
+// private makes sure that path is a directory of this user's in which nobody else can write, and this process can. What lies there is run as
+// machine code.
+func private(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", path)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to user %d: code is run from there, so it has to belong to user %d, as whom weir runs", path, owner.Uid, os.Geteuid())
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s can be written by others: code is run from there, so make it private: chmod 700 %[1]s", path)
+	}
+	f, err := os.CreateTemp(path, ".writable-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

@@ -1,0 +1,184 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/wasm/meter"
+)
+
+// startFactor is how many times the fuel, host calls and octets of a call an instance may take to load and configure itself: the runtime of
+// a Go program initializes its standard library then.
+const startFactor = 200
+
+// instance is one instantiation of a module. It is used by one goroutine at a time: whoever took it out of its slot, or is making it.
+//
+// It is a context, since a context is what wazero hands through from a call to the host functions it makes; so these find their instance
+// without a lookup, and nothing is allocated per call. It is good for as long as the instance lives, and is never cancelled: time is
+// bounded by fuel.
+type instance struct {
+	context.Context
+
+	filter *Filter
+	home   *slot // where it belongs
+	module api.Module
+	memory *memory
+	frame  *frame
+
+	query, response api.Function // nil when the module does not export it
+	fuel, depth     api.MutableGlobal
+	stack           [1]uint64
+
+	// Of the present call.
+	call      *chain.Call // nil outside query and response
+	document  []byte      // what config_read reads; only during configure
+	calls     int         // of host functions, that are left
+	octets    int         // that host functions may copy, that are left
+	explained int         // lines
+	tables    []Snapshot  // as pinned in this call; nil: not yet
+	cause     cause       // why a host function ended the call
+
+	output []byte // of stdout and stderr, up to the end of a line
+}
+
+// newInstance instantiates and configures the module of f under a budget. It also gives what configure returned.
+func (f *Filter) newInstance() (*instance, uint64, error) {
+	i := &instance{filter: f, memory: newMemory(int(f.limits.pages)*pageSize, &f.memory), tables: make([]Snapshot, len(f.document.tables))}
+	i.Context = experimental.WithMemoryAllocator(context.Background(), allocator{i.memory})
+	i.refill(startFactor)
+	interest, err := i.start()
+	i.flush()
+	if err != nil {
+		i.close()
+		return nil, 0, err
+	}
+	return i, interest, nil
+}
+
+func (i *instance) start() (uint64, error) {
+	if err := i.memory.reserve(); err != nil {
+		return 0, err
+	}
+	var err error
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
+	i.module, err = i.filter.runtime.engine.InstantiateModule(i, i.filter.code.compiled, config)
+	if err != nil {
+		return 0, i.fault("instantiation", err)
+	}
+	if i.memory.err != nil {
+		return 0, i.memory.err
+	}
+	i.fuel, _ = i.module.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
+	i.depth, _ = i.module.ExportedGlobal(meter.StackExport).(api.MutableGlobal)
+	i.query = i.module.ExportedFunction(abi.ExportQuery)
+	i.response = i.module.ExportedFunction(abi.ExportResponse)
+	if _, _, err := i.run("_initialize", 0); err != nil {
+		return 0, err
+	}
+	address, _, err := i.run(abi.Export, 0)
+	if err != nil {
+		return 0, err
+	}
+	i.frame, err = frameAt(i.memory.octets(), uint32(address))
+	if err != nil {
+		return 0, err
+	}
+	i.document = i.filter.document.json
+	interest, ok, err := i.run(abi.ExportConfigure, uint64(len(i.document)))
+	i.document = nil
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return everything(i.query != nil, i.response != nil), nil
+	}
+	if int64(interest) < 0 {
+		return 0, i.mistakes(interest)
+	}
+	return interest, nil
+}
+
+// everything is the interest of a module without configure.
+func everything(query, response bool) (interest uint64) {
+	if query {
+		interest |= abi.InterestQuery
+	}
+	if response {
+		interest |= abi.InterestClasses
+	}
+	return interest
+}
+
+// run calls a function that is called once, if the module exports it.
+func (i *instance) run(name string, argument uint64) (result uint64, ok bool, err error) {
+	function := i.module.ExportedFunction(name)
+	if function == nil {
+		return 0, false, nil
+	}
+	i.refill(startFactor)
+	i.stack[0] = argument
+	if err := function.CallWithStack(i, i.stack[:]); err != nil {
+		return 0, true, i.fault(name, err)
+	}
+	return i.stack[0], true, nil
+}
+
+// refill gives a call its budget.
+func (i *instance) refill(factor int) {
+	if i.fuel != nil {
+		i.fuel.Set(i.filter.limits.fuel * uint64(factor))
+	}
+	if i.depth != nil {
+		i.depth.Set(uint64(i.filter.code.info.Stack))
+	}
+	i.calls, i.octets = abi.MaxHostCalls*factor, abi.MaxHostOctets*factor
+	i.explained, i.cause = 0, causeTrap
+	clear(i.tables)
+}
+
+func frameAt(memory []byte, address uint32) (*frame, error) {
+	if address%8 != 0 {
+		return nil, fmt.Errorf("%s gives the address %d for the frame: it has to be a multiple of 8", abi.Export, address)
+	}
+	if uint64(address)+abi.FrameTotal > uint64(len(memory)) {
+		return nil, fmt.Errorf("%s gives the address %d for the frame, whose %d octets are not in the memory of %d octets", abi.Export, address, abi.FrameTotal, len(memory))
+	}
+	return (*frame)(memory[address:]), nil
+}
+
+// mistakes reads the error that configure returned: lines of KEY: TEXT. abi/README.md section 4.
+func (i *instance) mistakes(v uint64) error {
+	_, _, length, offset := abi.Unpack(v)
+	text, ok := appendFrom(nil, i.memory.octets(), offset, length)
+	if !ok || !utf8.Valid(text) || len(text) == 0 {
+		return errors.New("configure gives an error whose text is not in the memory, or not UTF-8")
+	}
+	var all Mistakes
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\r\n")
+		key, text, ok := strings.Cut(line, ":")
+		if !ok || strings.ContainsAny(key, " \t") { // a text without a key, against the contract; but the operator shall see it
+			key, text = "", line
+		}
+		all = append(all, Mistake{Path: join(i.filter.base, printable([]byte(key))), Text: printable([]byte(strings.TrimSpace(text))), Base: i.filter.base})
+	}
+	return all
+}
+
+// close gives back everything. The instance must not be in a slot, nor be used any more.
+func (i *instance) close() {
+	if i.module != nil {
+		_ = i.module.Close(context.Background()) // it has no files, so there is nothing that could fail
+	}
+	i.frame = nil
+	i.memory.free()
+}
