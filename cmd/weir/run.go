@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/lmittmann/tint"
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/weirdns/weir/host"
+	"github.com/weirdns/weir/host/config"
+)
+
+const defaultFile = "config.toml"
+
+func runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run [FILE]",
+		Short: "Serve a configuration",
+		Long: `Serve the configuration in FILE, by default config.toml, until SIGINT or SIGTERM. Then weir stops taking queries, answers those that
+are in flight, and ends.
+
+Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug.`,
+		Example: `  weir run /etc/weir/weir.toml
+  WEIR_LOG__LEVEL=debug weir run`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, log, err := load(cmd, args)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			s, err := host.New(ctx, f, programVersion(), log)
+			if err != nil {
+				return say(cmd, err)
+			}
+			if err := s.Listen(ctx); err != nil {
+				return errors.Join(err, s.Close())
+			}
+			return errors.Join(s.Run(ctx), s.Close())
+		},
+	}
+}
+
+func checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Check a configuration, as a start would, without serving it",
+		Long: `Check the configuration in FILE, by default config.toml: everything that a start does short of opening sockets. Zone files are read, filters are
+compiled, instantiated and configured. Every mistake is printed on a line of its own, with file and line, and the exit code is 1 then.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, log, err := load(cmd, args)
+			if err != nil {
+				return err
+			}
+			s, err := host.New(cmd.Context(), f, programVersion(), log)
+			if err != nil {
+				return say(cmd, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", f.Path)
+			return s.Close()
+		},
+	}
+}
+
+// load reads the configuration that the arguments name, and makes the logger that it wants.
+func load(cmd *cobra.Command, args []string) (*config.File, *slog.Logger, error) {
+	path := defaultFile
+	if len(args) > 0 {
+		path = args[0]
+	}
+	f, err := config.Load(path, os.Environ())
+	if err != nil {
+		return nil, nil, say(cmd, err)
+	}
+	for _, w := range f.Warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%v (warning)\n", w)
+	}
+	return f, newLogger(f.Log, os.Stderr), nil
+}
+
+// say prints the mistakes of a configuration as they are, a line each, so that an editor finds the places.
+func say(cmd *cobra.Command, err error) error {
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
+		fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
+		return errSaid
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// newLogger logs for people on a terminal, and in JSON elsewhere, unless the configuration says which.
+func newLogger(c config.Log, w *os.File) *slog.Logger {
+	format := c.Format
+	if format == "" || format == "auto" {
+		format = "json"
+		if isatty.IsTerminal(w.Fd()) {
+			format = "text"
+		}
+	}
+	return slog.New(handler(format, c.SlogLevel(), w, isatty.IsTerminal(w.Fd())))
+}
+
+func handler(format string, level slog.Level, w io.Writer, color bool) slog.Handler {
+	if format == "json" {
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+	}
+	return tint.NewHandler(w, &tint.Options{Level: level, NoColor: !color})
+}

@@ -1,0 +1,52 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/listener"
+	"github.com/weirdns/weir/host/message"
+)
+
+// door is where queries of one listener enter: it finds the chain for a client. The longest prefix of the scopes that holds the client's
+// address decides, else the chain of the listener.
+type door struct {
+	scopes *listener.Scopes
+	chains []*chain.Chain // by scope
+	other  *chain.Chain
+}
+
+var _ chain.Handler = (*door)(nil)
+
+func newDoor(c listener.Config, chains map[string]*chain.Chain) (*door, error) {
+	d := &door{other: chains[c.Chain]}
+	for _, s := range c.Scope {
+		d.chains = append(d.chains, chains[s.Chain])
+	}
+	var err error
+	if d.scopes, err = c.Scopes(); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", c.Address, err)
+	}
+	return d, nil
+}
+
+// Begin implements chain.Handler.
+func (d *door) Begin(x *chain.Exchange) bool {
+	q := &x.Query
+	if scope, ok := d.scopes.Find(q.Client.Addr()); ok {
+		q.Scope = uint16(scope)
+		if q.Trace != nil {
+			q.Trace.Add("listener", "client %s is in scope %d: chain %s", q.Client.Addr(), scope, d.chains[scope].Name())
+		}
+		return d.chains[scope].Begin(x)
+	}
+	q.Scope = message.None
+	if q.Trace != nil {
+		q.Trace.Add("listener", "client %s is in no scope: chain %s", q.Client.Addr(), d.other.Name())
+	}
+	return d.other.Begin(x)
+}
+
+// Complete implements chain.Handler.
+func (d *door) Complete(ctx context.Context, x *chain.Exchange) { x.Complete(ctx) }
