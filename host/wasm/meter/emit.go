@@ -91,28 +91,28 @@ func (e *emitter) declarations() {
 
 // entry takes the first charge and the frame.
 func (e *emitter) entry() {
-	fuel := e.f.entry
-	if e.o.off&offEntry != 0 {
-		fuel = 0
-	}
 	if e.cached {
 		e.global(opcode.GlobalGet, e.fuel)
 		e.local(opcode.LocalSet, e.fuelLocal)
 	}
-	e.take(func() { e.constant(fuel) })
+	charged := !e.f.merged && e.o.off&offEntry == 0
+	if charged {
+		e.take(func() { e.constant(e.f.entry) })
+		e.getFuel()
+	}
 	if e.counted {
 		e.global(opcode.GlobalGet, e.stack)
 		e.constant(e.f.frame())
 		e.op(opcode.I64Sub)
 		e.global(opcode.GlobalSet, e.stack)
-	}
-	e.getFuel()
-	if e.counted {
-		// Both are negative only when they are exhausted: one branch for the two.
 		e.global(opcode.GlobalGet, e.stack)
-		e.op(i64Or)
 	}
-	e.trapIfNegative()
+	if charged && e.counted {
+		e.op(i64Or) // negative if one of them is: one branch for the two
+	}
+	if charged || e.counted {
+		e.trapIfNegative()
+	}
 	if e.saves {
 		e.global(opcode.GlobalGet, e.stack)
 		e.local(opcode.LocalSet, e.stackLocal)
@@ -180,14 +180,14 @@ func (e *emitter) patch(p *patch) {
 			e.global(opcode.GlobalGet, e.fuel)
 			e.local(opcode.LocalSet, e.fuelLocal)
 		}
-		e.leave(p.value)
+		e.leave(p.depth)
 	case catching:
 		if e.saves && o.off&offCatch == 0 {
 			e.local(opcode.LocalGet, e.stackLocal)
 			e.global(opcode.GlobalSet, e.stack)
 		}
 	case returning:
-		e.leave(p.value)
+		e.leave(p.depth)
 	case ending:
 		if e.wrapped {
 			e.op(opcode.End)
@@ -203,7 +203,7 @@ func (e *emitter) patch(p *patch) {
 }
 
 // leave goes to the end of the function.
-func (e *emitter) leave(depth int64) {
+func (e *emitter) leave(depth int) {
 	if e.wrapped {
 		e.op(opcode.Br)
 		e.out = appendUint(e.out, uint64(depth))

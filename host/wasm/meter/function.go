@@ -10,9 +10,12 @@ import (
 // maxNesting bounds the blocks within each other.
 const maxNesting = 10_000
 
+// maxCatches bounds the clauses of a try_table, all of which wazero may look at for each exception.
+const maxCatches = 16
+
 // chunk is how much of a fuel charge may be for instructions that are not reached. A larger one has fewer charges to
 // run and takes fuel for more that was not done; see doc.go.
-const chunk = 40
+const chunk = 120
 
 // kind says what goes into a function's code at a place.
 type kind uint8
@@ -38,7 +41,8 @@ type patch struct {
 	at     int   // offset in the body
 	length int   // how many octets it replaces
 	kind   kind  //
-	value  int64 // units, a shift, or the depth of a return
+	value  int64 // units, or a shift
+	depth  int   // of a return: how many constructs are around it
 }
 
 // function is what is known of a function's body.
@@ -54,6 +58,7 @@ type function struct {
 	calls    []uint32 // functions
 	indirect []uint32 // types of functions called through tables
 
+	merged   bool // its first loop pays for the entry
 	leafLoop bool // it has a loop without calls
 	tries    bool // it has a try_table
 	bulk     bool // it has patches that need a 32-bit local
@@ -127,7 +132,10 @@ func (a *analyzer) function(t uint32, body []byte) (*function, error) {
 		return nil, fmt.Errorf("code goes on after the function's end")
 	}
 	// The entry's own charge is the first patch; it is written with the rest of the entry.
-	f.entry = f.patches[0].value + entryCost
+	f.entry = f.patches[0].value
+	if !f.merged {
+		f.entry += entryCost
+	}
 	f.patches = f.patches[1:]
 	f.slots = f.locals + len(f.results) + a.deepest + a.sets + a.spilled + a.widestCall + a.labels*a.crossing
 	return f, nil
@@ -415,8 +423,7 @@ func (a *analyzer) special(code opcode.Code, start int) error {
 		a.boundary(false)
 		a.never()
 	case opcode.Return:
-		a.f.patches = append(a.f.patches, patch{at: start, length: 1, kind: returning, value: int64(len(a.frames) - 1)})
-		a.frames[0].targeted = true
+		a.f.patches = append(a.f.patches, patch{at: start, length: 1, kind: returning, depth: len(a.frames) - 1})
 		a.boundary(false)
 		a.never()
 	case opcode.Unreachable:
@@ -537,15 +544,31 @@ func (a *analyzer) enter(code opcode.Code, start int) error {
 		a.point = a.mark(loopHeader)
 		a.candidate = a.point
 		a.f.patches[a.point].value = loopCost
+		if a.f.straight() && a.calls == 0 {
+			// The function begins with a loop, as most functions of Go do. One charge will do for both.
+			a.f.merged = true
+			a.f.patches[a.point].value += entryCost + a.f.patches[0].value
+			a.f.patches[0].value = 0
+			a.top().point = a.point
+		}
 	case opcode.If, opcode.TryTable:
 		a.boundary(false)
 	}
 	return nil
 }
 
+// straight tells whether nothing but straight code is between the function's entry and the loop header just added.
+func (f *function) straight() bool {
+	return len(f.patches) == 2
+}
+
 // catches reads the catch clauses of a try_table; their labels are those around it.
 func (a *analyzer) catches() error {
-	for range a.r.count() {
+	count := a.r.count()
+	if count > maxCatches {
+		return fmt.Errorf("more than %d catch clauses", maxCatches)
+	}
+	for range count {
 		kind := a.r.octet()
 		if kind > 3 {
 			return fmt.Errorf("unknown catch clause %d", kind)
@@ -660,8 +683,7 @@ func (a *analyzer) call(code opcode.Code, start int) error {
 		if a.f.tries {
 			return fmt.Errorf("tail call with more than %d parameters or results in a function with try_table", registers)
 		}
-		p = patch{at: start, kind: asCall, length: a.r.pos - start, value: int64(len(a.frames) - 1)}
-		a.frames[0].targeted = true
+		p = patch{at: start, kind: asCall, length: a.r.pos - start, depth: len(a.frames) - 1}
 	}
 	a.f.patches = append(a.f.patches, p)
 	a.boundary(false)
