@@ -63,11 +63,20 @@ type Config struct {
 	// Case is "keep": the QNAME goes out as the client wrote it, or "random": in random case, which a forger has to guess
 	// (draft-vixie-dnsext-dns0x20). Either way a response must have it to the letter.
 	Case string `koanf:"case"`
+	// Norecurse is what becomes of queries without RD: "refuse" (the default), since what a cache answers to them tells anybody what others
+	// have asked before, or "forward". The host sees to it.
+	Norecurse string `koanf:"norecurse"`
 	// Private marks the servers as part of a private network. The host sees to what that means.
 	Private bool `koanf:"private"`
 	// Cache names the cache in front of the group. The host sees to it.
 	Cache string `koanf:"cache"`
 }
+
+// The values of Config.Norecurse.
+const (
+	NorecurseRefuse  = "refuse"
+	NorecurseForward = "forward"
+)
 
 // presets are the defaults. Those of CoreDNS are from its plugin/forward and plugin/pkg/proxy.
 var presets = map[string]Config{
@@ -105,6 +114,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.DialTimeout, d.DialTimeout)
 	fill(&c.AllDown, d.AllDown)
 	fill(&c.Case, d.Case)
+	fill(&c.Norecurse, NorecurseRefuse)
 	return c
 }
 
@@ -184,6 +194,7 @@ func (c Config) Validate(policy Policy) error {
 	oneOf("over_limit", c.OverLimit, "refused", "stale")
 	oneOf("all_down", c.AllDown, "spray", "fail")
 	oneOf("case", c.Case, "keep", "random")
+	oneOf("norecurse", c.Norecurse, NorecurseRefuse, NorecurseForward)
 	for _, d := range []struct {
 		key   string
 		value time.Duration

@@ -31,6 +31,7 @@ type exchange struct {
 	servers  []*server // to be asked, in this order, from the beginning again when there are tries left
 	random   random
 	deadline time.Time
+	prompt   bool // the end of the context is noticed at once, see wait
 	outcomes chan outcome
 	timer    *time.Timer
 
@@ -207,12 +208,12 @@ func (x *exchange) sendTCP(t *try) error {
 // wait returns the next outcome, or outcomeNothing at the time until. While there is one UDP try only, its socket is read right here; a
 // goroutine for each is for the few queries that need a second. In that case the end of ctx is noticed no sooner than
 // until, that is when the next try would be due: to have a context interrupt a Read costs four allocations and a lock that all
-// queries share, for each query, and the end of a context is rare.
+// queries share, for each query, and the end of a context is rare. x.prompt has it the other way, for probes.
 func (x *exchange) wait(ctx context.Context, until time.Time) (outcome, error) {
 	if err := ctx.Err(); err != nil {
 		return outcome{}, err
 	}
-	if t := x.alone(); t != nil {
+	if t := x.alone(); t != nil && !x.prompt {
 		if err := t.socket.conn.SetReadDeadline(until); err != nil {
 			return outcome{try: t, kind: outcomeBroken}, nil
 		}

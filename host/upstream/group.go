@@ -162,15 +162,26 @@ func (g *Group) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	servers := *g.servers.Load()
 	x.servers = g.order(x.servers[:0], servers, &x.random, now)
 	if len(x.servers) == 0 {
-		g.exchanges.Put(x)
+		g.release(x)
 		if len(servers) == 0 {
 			return message.Response{Upstream: message.None}, ErrNoServers
 		}
 		return message.Response{Upstream: message.None}, ErrDown
 	}
 	r, err := x.run(ctx, q, maxTries, deadline, dst)
-	g.exchanges.Put(x)
+	g.release(x)
 	return r, err
+}
+
+// release gives an exchange back for the next query. The buffers of large TCP responses are not kept.
+func (g *Group) release(x *exchange) {
+	x.query, x.prompt = nil, false
+	for i := range x.tries[:x.used] {
+		if t := &x.tries[i]; cap(t.in) > readSize {
+			t.in = nil
+		}
+	}
+	g.exchanges.Put(x)
 }
 
 // refuse answers a query above max_concurrent.

@@ -51,9 +51,9 @@ func (g *Group) probe(ctx context.Context, s *server) {
 	defer tick.Stop()
 	for s.down.Load() && !s.isRetired() {
 		x := g.exchanges.Get().(*exchange)
-		x.servers = append(x.servers[:0], s)
+		x.servers, x.prompt = append(x.servers[:0], s), true
 		_, _ = x.run(ctx, g.probeQuery, 1, time.Now().Add(min(g.readTimeout, probeTimeout)), nil)
-		g.exchanges.Put(x)
+		g.release(x)
 		if !s.down.Load() {
 			return
 		}
