@@ -19,12 +19,12 @@ type Cache struct {
 	name    string
 	config  Config
 	next    message.Resolver
-	now     func() time.Time
 	epoch   time.Time
 	off     bool
 	store   *store
 	flights flights
 	fetches chan fetch
+	timers  sync.Pool // of *time.Timer
 
 	// Good until Close: the context of flights, which outlive the queries that began them.
 	background context.Context
@@ -32,13 +32,14 @@ type Cache struct {
 
 	misses, joins, stales, prefetches, alone atomic.Uint64
 	metrics                                  *Metrics
+	injected                                 func() time.Time // nil is time.Now
 }
 
 var _ message.Resolver = (*Cache)(nil)
 
 // Env is what a cache takes from its surroundings. The zero value is good.
 type Env struct {
-	Now     func() time.Time // a clock with a monotonic reading; nil is time.Now
+	Now     func() time.Time // a clock with a monotonic reading; nil is time.Now, and faster than giving that
 	Metrics *Metrics         // nil is none
 }
 
@@ -47,15 +48,13 @@ const staleMargin = 50 * time.Millisecond
 
 // New makes a cache in front of next. name is that of the upstream; c is valid.
 func New(name string, c Config, next message.Resolver, env Env) *Cache {
-	if env.Now == nil {
-		env.Now = time.Now
-	}
 	cache := &Cache{
-		name: name, config: c, next: next, now: env.Now, epoch: env.Now(), metrics: env.Metrics,
+		name: name, config: c, next: next, injected: env.Now, metrics: env.Metrics,
 		off:   c.Success.Capacity == 0 && c.Denial.Capacity == 0,
 		store: newStore(&c), fetches: make(chan fetch, maxFetches),
 	}
-	cache.flights.byKey = make(map[string]*flight)
+	cache.epoch = cache.now()
+	cache.flights.byHash = make(map[uint64]*flight)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
 	env.Metrics.add(cache)
 	return cache
@@ -131,8 +130,9 @@ func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flig
 		patience := c.config.StaleAfter - time.Duration(c.clock()-f.started)
 		wait = min(patience, wait-staleMargin)
 	}
-	timer := time.NewTimer(max(wait, 0))
-	defer timer.Stop()
+	defer c.flights.leave(f)
+	timer := c.timer(max(wait, 0))
+	defer c.stop(timer)
 	select {
 	case <-f.landed:
 		if role == leader && q.Trace != nil {
@@ -148,10 +148,8 @@ func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flig
 		r.Message = append(dst, r.Message...)[len(dst):]
 		return r, nil
 	case <-ctx.Done():
-		c.flights.leave(f)
 		return message.Response{}, errGone
 	case <-timer.C:
-		c.flights.leave(f)
 		if held.state == stale {
 			return c.giveStale(q, dst, held, "the upstream takes its time"), nil
 		}
@@ -161,11 +159,29 @@ func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flig
 
 // fly asks the upstream for f.
 func (c *Cache) fly(f *flight) {
-	f.response, f.err = c.next.Resolve(c.background, &f.query, nil)
+	f.response, f.err = c.next.Resolve(c.background, &f.query, f.buf[:0])
 	if f.err == nil || c.background.Err() == nil { // what fails because weir ends says nothing about the upstream
-		f.decision, f.kept = c.settle([]byte(f.key), f.hash, &f.query, &f.response, f.err)
+		f.decision, f.kept = c.settle(f.key, f.hash, &f.query, &f.response, f.err)
+	}
+	if f.err == nil {
+		f.buf = f.response.Message
 	}
 	c.flights.land(f)
+}
+
+// timer takes a timer from those that are spare: a query that waits needs one, whatever comes of it.
+func (c *Cache) timer(d time.Duration) *time.Timer {
+	if t, ok := c.timers.Get().(*time.Timer); ok {
+		t.Reset(d)
+		return t
+	}
+	return time.NewTimer(d)
+}
+
+// stop puts t back. Nothing comes out of its channel after Stop.
+func (c *Cache) stop(t *time.Timer) {
+	t.Stop()
+	c.timers.Put(t)
 }
 
 // resolveAlone asks the upstream for q only, when there are too many flights. An error is not kept, since it may be due to the little time
@@ -233,8 +249,21 @@ func (c *Cache) giveStale(q *message.Query, dst []byte, held *found, why string)
 	return held.appendStaleTo(dst, seconds(c.config.StaleTTL))
 }
 
-// clock is the time that the store knows: nanoseconds since New, by the monotonic clock.
-func (c *Cache) clock() int64 { return int64(c.now().Sub(c.epoch)) }
+// clock is the time that the store knows: nanoseconds since New, by the monotonic clock. [time.Since] does not read the other clock, which
+// saves half of the time that a hit spends on it.
+func (c *Cache) clock() int64 {
+	if c.injected == nil {
+		return int64(time.Since(c.epoch))
+	}
+	return int64(c.injected().Sub(c.epoch))
+}
+
+func (c *Cache) now() time.Time {
+	if c.injected == nil {
+		return time.Now()
+	}
+	return c.injected()
+}
 
 // Run fetches popular answers anew before they end, until ctx is done. When it returns, nothing of the cache is running.
 func (c *Cache) Run(ctx context.Context) {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirdns/weir/host/message"
@@ -11,12 +12,13 @@ import (
 // clients come and go, each with a deadline of its own, and the flight ends when the upstream answers or its own time is over. What a
 // late one brings serves the next who asks.
 type flight struct {
-	key     string
+	refs    atomic.Int32 // who waits, and the flight itself until it has landed; at 0 it is used again
+	key     []byte
 	hash    uint64
 	query   message.Query // its own, since the one who asked first may be gone
 	trace   message.Trace
 	started int64
-	waiting int // guarded by flights.mu
+	buf     []byte // for the response
 
 	landed   chan struct{} // closed when the following are final
 	response message.Response
@@ -27,16 +29,19 @@ type flight struct {
 
 // Bounds of flights.
 const (
-	maxFlights = 4096 // when there are more, queries go to the upstream each by itself, within their own deadlines
-	maxWaiting = 4096 // clients of one flight
+	maxFlights = 4096     // when there are more, queries go to the upstream each by itself, within their own deadlines
+	maxWaiting = 4096     // clients of one flight
+	maxSpare   = 16 << 10 // octets of a buffer that a flight keeps for its next use
 )
 
-// flights are the queries that are with the upstream. No goroutine of a flight is left after close.
+// flights are the queries that are with the upstream. No goroutine of a flight is left after close and wait.
 type flights struct {
 	mu     sync.Mutex // guards following
-	byKey  map[string]*flight
+	byHash map[uint64]*flight
 	closed bool
-	wg     sync.WaitGroup
+
+	wg    sync.WaitGroup
+	spare sync.Pool // of *flight, whose buffers are what a miss would otherwise allocate
 }
 
 // role is how a query takes part in a flight.
@@ -48,26 +53,31 @@ const (
 	follower
 )
 
-// board finds or makes the flight for key k, as of now. again looks into the store once more when there is none: another flight may have landed since the caller
-// looked, and its answer has been in the store since before it was taken off the list.
+// board finds or makes the flight for key k, as of now. again looks into the store once more when there is none: another flight may have landed
+// since the caller looked, and its answer has been in the store since before it was taken off the list. Whoever gets a flight leaves it once.
 func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (f *flight, r role, answered bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f = fs.byKey[string(k)]; f != nil {
-		if f.waiting == maxWaiting {
+	if f = fs.byHash[hash]; f != nil {
+		if string(f.key) != string(k) || f.refs.Load() > maxWaiting {
 			return nil, alone, false
 		}
-		f.waiting++
+		f.refs.Add(1)
 		return f, follower, false
 	}
 	if again() {
 		return nil, alone, true
 	}
-	if fs.closed || len(fs.byKey) >= maxFlights {
+	if fs.closed || len(fs.byHash) >= maxFlights {
 		return nil, alone, false
 	}
-	f = &flight{key: string(k), hash: hash, started: now, landed: make(chan struct{}), waiting: 1}
-	fs.byKey[f.key] = f
+	f, _ = fs.spare.Get().(*flight)
+	if f == nil {
+		f = &flight{}
+	}
+	f.refs.Store(2)
+	f.key, f.hash, f.started, f.landed = append(f.key[:0], k...), hash, now, make(chan struct{})
+	fs.byHash[hash] = f
 	fs.wg.Add(1)
 	return f, leader, false
 }
@@ -75,10 +85,24 @@ func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (f
 // land takes f off the list and wakes those who wait for it.
 func (fs *flights) land(f *flight) {
 	fs.mu.Lock()
-	delete(fs.byKey, f.key)
+	delete(fs.byHash, f.hash)
 	fs.mu.Unlock()
 	close(f.landed)
+	fs.leave(f)
 	fs.wg.Done()
+}
+
+// leave is for who has boarded f and needs it no longer.
+func (fs *flights) leave(f *flight) {
+	if f.refs.Add(-1) > 0 {
+		return
+	}
+	if cap(f.buf) > maxSpare {
+		f.buf = nil
+	}
+	f.trace.Steps, f.landed = nil, nil
+	f.response, f.err, f.decision, f.kept = message.Response{}, nil, decision{}, false
+	fs.spare.Put(f)
 }
 
 // close lets no more flights begin.
@@ -92,19 +116,12 @@ func (fs *flights) close() {
 func (fs *flights) number() int {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	return len(fs.byKey)
-}
-
-// leave takes back one who waits.
-func (fs *flights) leave(f *flight) {
-	fs.mu.Lock()
-	f.waiting--
-	fs.mu.Unlock()
+	return len(fs.byHash)
 }
 
 // prepare makes the flight's query from that of its leader.
 func (f *flight) prepare(q *message.Query, deadline time.Time) {
-	f.query.SetQuestion(q, make([]byte, 0, len(q.Message)), q.Name, q.Type, q.Class)
+	f.query.SetQuestion(q, f.query.Message, q.Name, q.Type, q.Class)
 	f.query.Deadline, f.query.Trace = deadline, nil
 	if q.Trace != nil {
 		f.query.Trace = &f.trace
