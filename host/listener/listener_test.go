@@ -48,6 +48,13 @@ func (s *script) gate(name string) chan string {
 // open lets the query for name be answered; it is being waited for.
 func (s *script) open(name string) { close(s.gate(name)) }
 
+// last returns the query that came last. Its octets may be gone.
+func (s *script) last() message.Query {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[len(s.seen)-1]
+}
+
 func (s *script) Begin(x *chain.Exchange) bool {
 	x.Dropped = false
 	s.mu.Lock()
@@ -265,7 +272,7 @@ func TestAnswers(t *testing.T) {
 			if got.Id != m.Id || got.Rcode != 0 || len(got.Answer) != 1 || got.Question[0].Name != "WwW.example." || got.IsEdns0() == nil {
 				t.Errorf("got %v", got)
 			}
-			q := r.seen[len(r.seen)-1]
+			q := r.last()
 			if q.Transport.String() != network || q.Listener != 7 || q.Scope != message.None || q.Trace != nil {
 				t.Errorf("the handler saw %+v", q)
 			}

@@ -97,8 +97,8 @@ func (c *connection) serve(work context.Context) {
 		}
 		c.handle(work, msg)
 	}
-	c.done.Wait() // a client that has closed its side only still gets its responses
 	c.flush()
+	c.done.Wait() // a client that has closed its side only still gets its responses
 	c.linger()
 }
 
