@@ -10,7 +10,7 @@ const (
 	entryCost    = 2     // a call's prologue and epilogue, beside the call instruction
 	loopCost     = 1     // the jump back
 	hostCallCost = 100   // leaving and entering compiled code; what the host does there is for the host to bound
-	tryCost      = 4096  // try_table leaves compiled code and copies the native stack, of 10 KB at least
+	tryCost      = 10240 // try_table copies the native stack, of 10 KB at least
 	growCost     = 32    // memory.grow and table.grow leave compiled code
 	pageCost     = 16384 // memory.grow, by page of 64 KB: zeroed, faulted in, and sometimes all memory is moved
 	elementCost  = 8     // table.grow, by element
@@ -37,7 +37,7 @@ var plainCosts = func() (t [256]uint16) {
 	t[opcode.CallIndirect], t[opcode.ReturnCallIndirect] = 3, 3
 	t[opcode.Throw], t[opcode.ThrowRef] = 16384, 16384 // 60 µs in Go
 	t[0x25], t[0x26] = 2, 2                            // table.get, table.set
-	set(t[:], 6, 0x28, 0x35)                           // loads
+	set(t[:], 8, 0x28, 0x35)                           // loads
 	set(t[:], 3, 0x36, 0x3e)                           // stores
 	set(t[:], 3, 0x6d, 0x70)                           // i32.div, i32.rem
 	set(t[:], 5, 0x7f, 0x82)                           // i64.div, i64.rem
@@ -54,8 +54,8 @@ var plainCosts = func() (t [256]uint16) {
 
 var vectorCosts = func() (t [256]uint16) {
 	set(t[:], 2, 0x00, 0xff)
-	set(t[:], 6, 0x00, 0x0a)                                                      // loads
-	set(t[:], 6, 0x54, 0x5d)                                                      // load and store lanes
+	set(t[:], 8, 0x00, 0x0a)                                                      // loads
+	set(t[:], 8, 0x54, 0x5d)                                                      // load and store lanes
 	t[0x0b] = 4                                                                   // store
 	set(t[:], 19, 0x5e, 0x5f)                                                     // demote, promote
 	t[0xe3], t[0xe6], t[0xe7], t[0xef], t[0xf2], t[0xf3] = 19, 19, 19, 19, 19, 19 // sqrt, mul, div

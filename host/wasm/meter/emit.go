@@ -3,7 +3,7 @@ package meter
 import "github.com/weirdns/weir/host/wasm/opcode"
 
 // frameBase is what a frame has besides values: return address, saved registers, alignment.
-const frameBase = 96
+const frameBase = 48
 
 // frame estimates how many octets of native stack a call of the function takes.
 func (f *function) frame() int64 {
@@ -150,11 +150,13 @@ func (e *emitter) patch(p *patch) {
 		}
 	case tryEntry:
 		if o.off&offTry == 0 {
-			// The copy is as large as the stack in use: budget minus what is left of it.
+			// The copy is as large as the stack in use, budget minus what is left of it, or twice that.
 			e.take(func() {
-				e.constant(tryCost + e.budget)
+				e.constant(tryCost + 2*e.budget)
 				if e.saves {
 					e.global(opcode.GlobalGet, e.stack)
+					e.constant(1)
+					e.op(i64Shl)
 					e.op(opcode.I64Sub)
 				}
 			})
@@ -289,6 +291,7 @@ func (e *emitter) trapIfNegative() {
 const (
 	i32LeU  opcode.Code = 0x4d
 	i64Or   opcode.Code = 0x84
+	i64Shl  opcode.Code = 0x86
 	i64ShrU opcode.Code = 0x88
 )
 

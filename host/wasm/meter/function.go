@@ -137,7 +137,7 @@ func (a *analyzer) function(t uint32, body []byte) (*function, error) {
 		f.entry += entryCost
 	}
 	f.patches = f.patches[1:]
-	f.slots = f.locals + len(f.results) + a.deepest + a.sets + a.spilled + a.widestCall + a.labels*a.crossing
+	f.slots = f.locals + len(f.results) + a.deepest + 2*a.sets + a.spilled + a.widestCall + a.labels*a.crossing
 	return f, nil
 }
 
@@ -221,7 +221,7 @@ func (a *analyzer) push(n int) {
 		a.deepest = a.height
 	}
 	// Few values have a register each; what is pushed on top of many may need a place of its own.
-	if a.height > 4 {
+	if a.height > 8 {
 		a.spilled += n
 	}
 }

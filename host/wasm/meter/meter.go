@@ -18,7 +18,7 @@ const (
 // Defaults of Options.
 const (
 	DefaultFuel             = 5_000_000 // 20 ms at worst
-	DefaultStack            = 1 << 20   // native stack stays below 8 MB with the copies that wazero makes to grow it
+	DefaultStack            = 2 << 20   // native stack stays below 8 MB with the copies that wazero makes to grow it
 	DefaultMaxMemoryPages   = 1024      // 64 MiB
 	DefaultMaxTableElements = 1 << 16
 )
