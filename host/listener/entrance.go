@@ -89,6 +89,7 @@ type entrance struct {
 	waiting   quota
 	jobs      *jobs
 	logPanic  sync.Once
+	warned    atomic.Int64 // the second of the last warning
 }
 
 // begin takes the query msg as far as it goes without waiting. It returns the response to send, nil when there is none, and whether that was
@@ -175,6 +176,13 @@ func (e *entrance) panicked(j *job, v any) []byte {
 			"type", j.exchange.Query.Type, "transport", e.transport.String(), "stack", string(debug.Stack()))
 	})
 	return e.refuse(j, message.SERVFAIL, edePanic)
+}
+
+// warn logs what is wrong with a socket, one line a second: such errors come by the thousand.
+func (e *entrance) warn(text string, err error) {
+	if now := e.now().Unix(); e.warned.Swap(now) != now {
+		e.log.Warn(text, "transport", e.transport.String(), "error", err)
+	}
 }
 
 // refuse makes a response without records.

@@ -33,7 +33,7 @@ type script struct {
 }
 
 func newScript() *script {
-	return &script{waiting: make(chan string, 1000), gates: map[string]chan string{}}
+	return &script{waiting: make(chan string, 10000), gates: map[string]chan string{}}
 }
 
 func (s *script) gate(name string) chan string {

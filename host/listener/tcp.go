@@ -61,7 +61,7 @@ func (l *Listener) serveTCP(ctx, work context.Context, all *sync.WaitGroup) {
 			if l.clients.makeRoom() {
 				e.counters.evicted.Inc()
 			}
-			e.log.Warn("a connection can't be accepted", "error", err)
+			e.warn("a connection can't be accepted", err)
 			pause(ctx)
 			continue
 		}

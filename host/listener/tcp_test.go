@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,6 +274,40 @@ func TestNewClientAmongSlowOnes(t *testing.T) {
 	}
 }
 
+// TestManyAtTheLimit: connections come, are used and are closed from many sides at once; in the end none is left in the books.
+func TestManyAtTheLimit(t *testing.T) {
+	r := start(t, nil, Config{TCPMaxClients: 4, TCPMaxPerClient: 4, MaxInFlight: 2})
+	r.open("slow.1.")
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for i := range 40 {
+				c, err := net.Dial("tcp", r.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.SetDeadline(time.Now().Add(limit))
+				c.Write(framed(query(1, "slow.1", false), mt.Canary()))
+				if i%3 > 0 { // the listener may have closed it for another one
+					io.ReadFull(c, make([]byte, 10))
+				}
+				c.Close()
+			}
+		})
+	}
+	all.Wait()
+	r.stop()
+	if len(r.clients.open)+len(r.clients.byClient) != 0 {
+		t.Errorf("left: %d connections, %v", len(r.clients.open), r.clients.byClient)
+	}
+	r.wantMetric(t, 0, "connections")
+	r.wantMetric(t, 0, "in_flight")
+	if n := r.udpIn.waiting.n.Load() + r.tcpIn.waiting.n.Load(); n != 0 {
+		t.Errorf("%d queries are still counted as being waited for", n)
+	}
+}
+
 func TestClientOf(t *testing.T) {
 	for addr, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1%lo": "fe80::/64",
@@ -315,6 +350,10 @@ func scripted(tb testing.TB, chunks ...[]byte) (*connection, *scriptedConn) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return scriptedAt(l, chunks...)
+}
+
+func scriptedAt(l *Listener, chunks ...[]byte) (*connection, *scriptedConn) {
 	sc := &scriptedConn{chunks: chunks}
 	return &connection{conn: sc, in: l.tcpIn, listener: l, addr: netip.MustParseAddrPort("127.0.0.1:53")}, sc
 }
@@ -407,6 +446,10 @@ func FuzzFraming(f *testing.F) {
 	f.Add([]byte{0}, []byte{0})
 	f.Add(append(framed(make([]byte, 5000)), framed(q)...), []byte{255, 1})
 	f.Add(framed(make([]byte, message.MaxSize), q), []byte{255})
+	l, err := New(Config{Address: "127.0.0.1:0", Chain: "main"}, 0, newEcho(), Env{})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, stream, sizes []byte) {
 		var want [][]byte
 		zero := false
@@ -426,7 +469,7 @@ func FuzzFraming(f *testing.F) {
 			}
 			chunks, rest = append(chunks, rest[:n]), rest[n:]
 		}
-		c, _ := scripted(t, chunks...)
+		c, _ := scriptedAt(l, chunks...)
 		for i := 0; ; i++ {
 			msg, err := c.next()
 			if err != nil {

@@ -81,7 +81,7 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 			return
 		}
 		if err != nil {
-			e.log.Warn("a UDP socket can't be read", "error", err)
+			e.warn("a UDP socket can't be read", err)
 			pause(ctx)
 			continue
 		}

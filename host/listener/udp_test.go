@@ -1,11 +1,15 @@
 package listener
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -114,6 +118,45 @@ func TestShed(t *testing.T) {
 	}
 }
 
+// stale has an answer for whoever can't wait.
+type stale struct{ *script }
+
+func (s stale) Begin(*chain.Exchange) bool { return false }
+
+func (s stale) Complete(ctx context.Context, x *chain.Exchange) {
+	if ctx.Err() == nil {
+		panic("has to be told not to wait")
+	}
+	respond(x, 1)
+}
+
+// TestShedWithAnswer: a query is not refused when the handler has something for it without waiting.
+func TestShedWithAnswer(t *testing.T) {
+	e, j, msg, client := fastPath(t)
+	e.handler = stale{}
+	if _, done := e.begin(j, msg, true, client); done {
+		t.Fatal("the query does not wait")
+	}
+	if got := unpack(t, e.shed(j)); got.Rcode != 0 || len(got.Answer) != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWarningsAreFew(t *testing.T) {
+	var log strings.Builder
+	now := time.Unix(1000, 0)
+	e := &entrance{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time { return now }}
+	for i := range 1000 {
+		e.warn("again", io.EOF)
+		if i == 500 {
+			now = now.Add(time.Second)
+		}
+	}
+	if got := strings.Count(log.String(), "\n"); got != 2 {
+		t.Errorf("got %d lines in two seconds, want 2", got)
+	}
+}
+
 func receiveSoon(c net.Conn) <-chan []byte {
 	ch := make(chan []byte, 1)
 	go func() {
@@ -217,6 +260,55 @@ func TestJobsAreBounded(t *testing.T) {
 			t.Errorf("a job with %d octets is kept, broken: %v", cap(j.query), j.broken)
 		}
 	}
+}
+
+// BenchmarkUDP is a query over loopback and its response, clients included: each has one query in flight.
+func BenchmarkUDP(b *testing.B) {
+	l, err := New(Config{Address: "127.0.0.1:0", Chain: "main"}, 0, newScript(), Env{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := l.Listen(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	l.udpIn.handler = answering{}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error)
+	go func() { ended <- l.Serve(ctx) }()
+	msg := query(1, "www.example", true)
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		c, err := net.Dial("udp", l.Addr().String())
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, 512)
+		for pb.Next() {
+			c.SetDeadline(time.Now().Add(limit))
+			if _, err := c.Write(msg); err != nil {
+				b.Error(err)
+			}
+			if _, err := c.Read(buf); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		b.Error(err)
+	}
+}
+
+// answering answers in the octets that the exchange has from the query before.
+type answering struct{ *script }
+
+func (answering) Begin(x *chain.Exchange) bool {
+	msg := append(x.Response.Message[:0], 0, 0, message.FlagQR>>8, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+	x.Response = message.Response{Message: x.Query.AppendWire(msg), Upstream: message.None}
+	return true
 }
 
 // BenchmarkBegin is a query without the system: parse, an answer at hand, finish, metrics.
