@@ -14,7 +14,8 @@ const (
 	growCost     = 32    // memory.grow and table.grow leave compiled code
 	pageCost     = 16384 // memory.grow, by page of 64 KB: zeroed, faulted in, and sometimes all memory is moved
 	elementCost  = 8     // table.grow, by element
-	memoryShift  = 4     // a unit for 16 octets
+	fillShift    = 4     // memory.fill: a unit for 16 octets
+	copyShift    = 3     // memory.copy and memory.init: a unit for 8 octets
 	tableShift   = 3     // a unit for 8 elements
 )
 

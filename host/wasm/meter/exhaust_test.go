@@ -120,14 +120,14 @@ func TestWorkIsCharged(t *testing.T) {
 		atLeast   int64
 	}{
 		{"memory.fill", `(memory 16) (func (export "run") (param i32)
-			(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x100000)))`, offBulk, 0x100000 >> memoryShift},
+			(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x100000)))`, offBulk, 0x100000 >> fillShift},
 		{"memory.copy", `(memory 16) (func (export "run") (param i32)
-			(memory.copy (i32.const 0) (i32.const 1) (i32.const 0xfffff)))`, offBulk, 0xfffff >> memoryShift},
+			(memory.copy (i32.const 0) (i32.const 1) (i32.const 0xfffff)))`, offBulk, 0xfffff >> copyShift},
 		{"memory.copy in a function with its fuel in a local", `(memory 16) (func (export "run") (param i32)
 			(loop (br_if 0 (local.get 0)))
-			(memory.copy (i32.const 0) (i32.const 1) (i32.const 0xfffff)))`, offBulk, 0xfffff >> memoryShift},
+			(memory.copy (i32.const 0) (i32.const 1) (i32.const 0xfffff)))`, offBulk, 0xfffff >> copyShift},
 		{"memory.init", `(memory 16) (data $d "` + strings.Repeat("x", 8000) + `") (func (export "run") (param i32)
-			(memory.init $d (i32.const 0) (i32.const 0) (i32.const 8000)))`, offBulk, 8000 >> memoryShift},
+			(memory.init $d (i32.const 0) (i32.const 0) (i32.const 8000)))`, offBulk, 8000 >> copyShift},
 		{"table.fill", `(table 30000 funcref) (func (export "run") (param i32)
 			(table.fill (i32.const 0) (ref.null func) (i32.const 30000)))`, offBulk, 30000 >> tableShift},
 		{"table.copy", `(table 30000 funcref) (func (export "run") (param i32)

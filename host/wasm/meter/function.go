@@ -288,8 +288,10 @@ func (a *analyzer) instruction() error {
 func (a *analyzer) dynamic(code opcode.Code, start int) {
 	p := patch{at: start, kind: bulk}
 	switch code {
-	case opcode.MemoryFill, opcode.MemoryCopy, opcode.MemoryInit:
-		p.value = memoryShift
+	case opcode.MemoryFill:
+		p.value = fillShift
+	case opcode.MemoryCopy, opcode.MemoryInit:
+		p.value = copyShift
 	case opcode.TableFill, opcode.TableCopy, opcode.TableInit:
 		p.value = tableShift
 	case opcode.MemoryGrow:
