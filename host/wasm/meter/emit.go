@@ -277,12 +277,14 @@ func (e *emitter) getFuel() {
 	}
 }
 
-// trapIfNegative traps if the value on the stack is negative.
+// trapIfNegative traps if the value on the stack is negative. The host finds out by the globals whether it was the fuel or
+// the stack, so the fuel is brought there first.
 func (e *emitter) trapIfNegative() {
 	e.constant(0)
 	e.op(opcode.I64LtS)
 	e.op(opcode.If)
 	e.out = append(e.out, 0x40)
+	e.flush()
 	e.op(opcode.Unreachable)
 	e.op(opcode.End)
 }
