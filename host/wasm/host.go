@@ -89,7 +89,7 @@ func (i *instance) recovered() {
 	if r == nil {
 		return
 	}
-	if i.cause == causeTrap && i.filter.limits.off&offRecover == 0 {
+	if !i.ended && i.filter.limits.off&offRecover == 0 {
 		i.cause = causePanic
 		i.filter.logger.Error("panic in a host function: this is a mistake in weir", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 		panic(errPanic)
@@ -99,7 +99,7 @@ func (i *instance) recovered() {
 
 // end ends the call of the guest. wazero unwinds the guest's stack and returns err from the call.
 func (i *instance) end(c cause, err error) {
-	i.cause = c
+	i.cause, i.ended = c, true
 	panic(err)
 }
 

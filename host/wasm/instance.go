@@ -46,6 +46,7 @@ type instance struct {
 	explained int         // lines
 	tables    []Snapshot  // as pinned in this call; nil: not yet
 	cause     cause       // why a host function ended the call
+	ended     bool        // it did
 
 	output []byte // of stdout and stderr, up to the end of a line
 }
@@ -71,8 +72,8 @@ func (i *instance) start() (uint64, error) {
 	var err error
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	i.module, err = i.filter.runtime.engine.InstantiateModule(i, i.filter.code.compiled, config)
-	if err != nil {
-		return 0, i.fault("instantiation", err)
+	if err != nil { // the globals are out of reach, so that it can't be told whether it was the fuel or the stack
+		return 0, fmt.Errorf("%w (when the start function uses up its fuel or stack, that is a trap, too)", i.fault("instantiation", err))
 	}
 	if i.memory.err != nil {
 		return 0, i.memory.err
@@ -141,7 +142,7 @@ func (i *instance) refill(factor int) {
 		i.depth.Set(uint64(i.filter.code.info.Stack))
 	}
 	i.calls, i.octets = abi.MaxHostCalls*factor, abi.MaxHostOctets*factor
-	i.explained, i.cause = 0, causeTrap
+	i.explained, i.cause, i.ended = 0, causeTrap, false
 	clear(i.tables)
 }
 
