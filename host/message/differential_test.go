@@ -168,7 +168,7 @@ func TestDifferentialQuery(t *testing.T) {
 		err := m.Unpack(bytes.Clone(msg))
 		switch {
 		case ok && err != nil:
-			if !rdataOnly(msg, err) {
+			if !rdataOnly(msg) {
 				t.Fatalf("weir takes %x, the other library says %v", msg, err)
 			}
 			differences[laxRDATA]++
@@ -204,15 +204,28 @@ func compareQuery(t *testing.T, msg []byte, q *message.Query, m *dns.Msg) {
 	}
 }
 
-// rdataOnly reports whether the other library stumbled over RDATA, options included.
-func rdataOnly(msg []byte, err error) bool {
-	text := err.Error()
-	for _, part := range []string{"Question", "header", "Header"} {
-		if strings.Contains(text, part) {
-			return false
+// rdataOnly reports whether RDATA is all that the other library stumbles over: it takes the message when every record has a type whose RDATA
+// is any octets.
+func rdataOnly(msg []byte) bool {
+	msg = bytes.Clone(msg)
+	off := 12
+	skip := func() {
+		for msg[off] != 0 {
+			if msg[off] >= 0xC0 {
+				off++
+				break
+			}
+			off += int(msg[off]) + 1
 		}
+		off++
 	}
-	return len(msg) > 12
+	skip()
+	for off += 4; off < len(msg); off += 10 + int(binary.BigEndian.Uint16(msg[off+8:])) {
+		skip()
+		binary.BigEndian.PutUint16(msg[off:], 65280)
+	}
+	var m dns.Msg
+	return m.Unpack(msg) == nil
 }
 
 func strictQuery(msg []byte, m *dns.Msg, rcode uint16) string {
@@ -303,7 +316,7 @@ func TestDifferentialResponse(t *testing.T) {
 		err = m.Unpack(bytes.Clone(msg))
 		switch {
 		case parseErr == nil && err != nil:
-			if !rdataOnly(msg, err) {
+			if !rdataOnly(msg) {
 				t.Fatalf("weir takes %x, the other library says %v", msg, err)
 			}
 			differences[laxRDATA]++
@@ -314,8 +327,11 @@ func TestDifferentialResponse(t *testing.T) {
 			}
 			differences[why]++
 		case parseErr == nil:
-			compareResponse(t, msg, &r, &m)
-			differences["none"]++
+			if compareResponse(t, msg, &r, &m, question) {
+				differences["none"]++
+			} else {
+				differences[laxRDATA]++
+			}
 		}
 	}
 	t.Log(differences)
@@ -342,8 +358,13 @@ func strictResponse(msg []byte, m *dns.Msg, asked dns.Question) string {
 	return strictForm(msg, m)
 }
 
-func compareResponse(t *testing.T, msg []byte, r *message.Response, m *dns.Msg) {
+// compareResponse reports whether the records are the same; if not, it is because of names in RDATA that point into the header, which
+// weir leaves alone as long as it need not write them anew.
+func compareResponse(t *testing.T, msg []byte, r *message.Response, m *dns.Msg, question *message.Question) bool {
 	t.Helper()
+	if !bytes.Equal(r.Message[12:], msg[12:len(r.Message)]) {
+		t.Fatalf("%x: weir keeps other octets, %x", msg, r.Message)
+	}
 	// Without its OPT and what is behind that, the other library's message is the one that weir keeps.
 	var ede []byte
 	if i := slices.IndexFunc(m.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT }); i >= 0 {
@@ -364,6 +385,10 @@ func compareResponse(t *testing.T, msg []byte, r *message.Response, m *dns.Msg) 
 	}
 	kept.Rcode = m.Rcode
 	if kept.String() != m.String() {
+		if _, err := r.AppendRestored(nil, question, question); err != nil {
+			return false
+		}
 		t.Fatalf("%x: weir keeps\n%v\nthe other library has\n%v", msg, &kept, m)
 	}
+	return true
 }
