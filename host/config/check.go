@@ -190,7 +190,7 @@ func (l *loader) checkUpstreams() {
 		base := "upstream." + u.Name
 		l.invalid(base, u.Config.Validate(f.Policy))
 		if len(u.Config.Servers) > 0 && u.Config.ResolvConf != "" {
-			l.add(base+".resolv_conf", fmt.Sprintf("there are servers as well, in %s: write one or the other, since the file may change", l.position(base+".servers")))
+			l.add(base+".resolv_conf", fmt.Sprintf("there are servers too, in %s: delete one of them, or make two upstreams", l.position(base+".servers")))
 		}
 		if u.Config.Cache == "" {
 			u.Config.Cache = DefaultCache
@@ -223,10 +223,7 @@ func (l *loader) refer(path, section, name string) {
 	if l.declared[section+"."+name] {
 		return
 	}
-	known := l.root.find(section).names()
-	if l.root.keys[section] == nil {
-		known = nil
-	}
+	known := l.file.names(section)
 	if section == "cache" && !slices.Contains(known, DefaultCache) {
 		known = append(known, DefaultCache)
 	}

@@ -295,8 +295,8 @@ func (l *loader) preset(name string) cache.Config {
 // A path is written as in TOML, keys quoted where TOML would want that; indexes of arrays are in brackets and count from 0.
 func (f *File) Position(path string) string { return f.root.find(path).position(f.Path) }
 
-// Error makes an error about the key of a path, for what only the host can find out: tables and upstreams that a filter's
-// configuration names, what a filter itself says about its configuration.
+// Error makes an error about the key of a path, for what only the host can find out: that a filter's configuration names a table which does not
+// exist (for the text, see [Unknown]), or what a filter itself says about its configuration.
 func (f *File) Error(path, text string) Error {
 	p := f.root.find(path)
 	return Error{Position: p.position(f.Path), Line: p.line, Column: p.column, Key: path, Text: text}

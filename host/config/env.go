@@ -209,7 +209,9 @@ func (t *target) unknown(word string, known []string) string {
 	for i := range known {
 		known[i] = envWord(known[i])
 	}
-	switch best := closest(word, known); {
+	best := closest(word, known)
+	word = quoteKey(word)
+	switch {
 	case best != "":
 		return fmt.Sprintf("has no %s: did you mean %s?", word, best)
 	case t.path == "":

@@ -207,7 +207,7 @@ var mistakes = []struct {
 	{name: "upstream of nothing", text: "[upstream.corp]",
 		want: `weir.toml:1: upstream.corp.servers: is empty: want at least one server, or resolv_conf`},
 	{name: "servers and resolv_conf", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nresolv_conf = \"/etc/resolv.conf\"",
-		want: `weir.toml:3: upstream.corp.resolv_conf: there are servers as well, in weir.toml:2: write one or the other, since the file may change`},
+		want: `weir.toml:3: upstream.corp.resolv_conf: there are servers too, in weir.toml:2: delete one of them, or make two upstreams`},
 	{name: "too many servers", text: "[upstream.corp]\nservers = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\", \"192.0.2.5\", \"192.0.2.6\", \"192.0.2.7\"]",
 		want: `weir.toml:2: upstream.corp.servers: has 7 servers: want at most 6`},
 	{name: "more servers than the policy says", text: "[policy]\nmax_servers = 1\n[upstream.corp]\nservers = [\"192.0.2.1\", \"192.0.2.2\"]",

@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -338,12 +337,6 @@ func (l *loader) invalid(path string, err error) {
 			l.invalid(path, err)
 		}
 		return
-	}
-	if inner := errors.Unwrap(err); inner != nil {
-		if _, ok := inner.(interface{ Unwrap() []error }); ok && inner.Error() == err.Error() { //nolint:errorlint // as above
-			l.invalid(path, inner)
-			return
-		}
 	}
 	key, text, ok := strings.Cut(err.Error(), ": ")
 	if !ok || strings.ContainsAny(key, " \"") {
