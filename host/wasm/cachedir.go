@@ -41,10 +41,11 @@ func findCacheDir(configured string) (cacheDir, error) {
 	return cacheDir{path: path, temporary: true}, nil
 }
 
-func (d cacheDir) remove() {
-	if d.temporary {
-		_ = os.RemoveAll(d.path) // a few files in a temporary directory are nobody's harm
+func (d cacheDir) remove() error {
+	if !d.temporary {
+		return nil
 	}
+	return os.RemoveAll(d.path)
 }
 
 // private makes sure that path is a directory of this user's in which nobody else can write, and this process can. What lies there is run as

@@ -12,9 +12,9 @@ import (
 	"github.com/weirdns/weir/abi"
 )
 
-// metrics are those of all filters of a runtime. What guests count is in two families whose names they can't choose: their names are values
+// Metrics are those of all filters. What guests count is in two families whose names they can't choose: their names are values
 // of the label metric, so no guest can break the exposition or make its metrics look like weir's.
-type metrics struct {
+type Metrics struct {
 	faults    *prometheus.CounterVec
 	counter   *prometheus.CounterVec
 	histogram *prometheus.HistogramVec
@@ -37,11 +37,12 @@ type totals struct {
 
 type callCounts struct{ query, response, fuel uint64 }
 
-func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+// NewMetrics makes Metrics and registers them with reg, which may be nil. It panics when reg has metrics of these names.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
 	desc := func(name, help string, more ...string) *prometheus.Desc {
 		return prometheus.NewDesc("weir_filter_"+name, help, append([]string{"filter"}, more...), nil)
 	}
-	m := &metrics{
+	m := &Metrics{
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_filter_faults_total",
 			Help: "Calls of a filter that gave no verdict, by cause."}, []string{"filter", "cause"}),
 		counter: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_filter_metric_total",
@@ -55,26 +56,21 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		quarantin: desc("quarantine", "1 while a filter is not called because it kept failing."),
 		filters:   make(map[string]*totals),
 	}
-	if registerer == nil {
-		return m, nil
+	if reg != nil {
+		reg.MustRegister(m.faults, m.counter, m.histogram, m)
 	}
-	for _, c := range []prometheus.Collector{m.faults, m.counter, m.histogram, m} {
-		if err := registerer.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m
 }
 
 // Describe implements prometheus.Collector.
-func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.calls, m.fuel, m.instances, m.memory, m.quarantin} {
 		out <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (m *metrics) Collect(out chan<- prometheus.Metric) {
+func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
@@ -99,7 +95,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 }
 
 // open makes the metrics of a filter visible.
-func (m *metrics) open(f *Filter) {
+func (m *Metrics) open(f *Filter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.filters[f.name]
@@ -111,7 +107,7 @@ func (m *metrics) open(f *Filter) {
 }
 
 // close takes them away, when no other filter has the name.
-func (m *metrics) close(f *Filter) {
+func (m *Metrics) close(f *Filter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.filters[f.name]
@@ -133,7 +129,7 @@ func (m *metrics) close(f *Filter) {
 
 // guestMetrics are what a filter registered. Instances register the same ones, at their configuration; queries only read.
 type guestMetrics struct {
-	all    *metrics
+	all    *Metrics
 	filter string
 
 	mu      sync.Mutex // for writing

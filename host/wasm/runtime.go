@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
@@ -26,8 +25,8 @@ type RuntimeConfig struct {
 	CacheDir string
 	// Log takes what filters log, and what happens to them. Nil is slog.Default.
 	Log *slog.Logger
-	// Metrics takes the metrics; nil is nobody.
-	Metrics prometheus.Registerer
+	// Metrics counts what filters do; nil is nobody.
+	Metrics *Metrics
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
@@ -40,7 +39,7 @@ type Runtime struct {
 	cache   wazero.CompilationCache
 	dir     cacheDir
 	log     *slog.Logger
-	metrics *metrics
+	metrics *Metrics
 	now     func() time.Time
 	started time.Time
 	off     defence
@@ -53,7 +52,7 @@ type Runtime struct {
 // maxFilters is how many filters may wait for instances at a time.
 const maxFilters = 1024
 
-// NewRuntime makes a runtime. It starts nothing: see Run. The error is about the configured CacheDir, or about metrics that are registered already.
+// NewRuntime makes a runtime. It starts nothing: see Run. The error is about the configured CacheDir.
 func NewRuntime(c RuntimeConfig) (*Runtime, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -61,8 +60,11 @@ func NewRuntime(c RuntimeConfig) (*Runtime, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
 	r := &Runtime{
-		log: c.Log, now: c.Now, started: c.Now(), off: c.off,
+		log: c.Log, metrics: c.Metrics, now: c.Now, started: c.Now(), off: c.off,
 		wanted: make(chan *Filter, maxFilters), codes: make(map[codeKey]*code),
 	}
 	var err error
@@ -74,20 +76,15 @@ func NewRuntime(c RuntimeConfig) (*Runtime, error) {
 			"those that did not come with weir twice, first in a child process to see that it is safe", "error", r.dir.why)
 	}
 	if r.cache, err = openCache(r.dir.path); err != nil {
-		r.dir.remove()
-		return nil, fmt.Errorf("wasm: cache directory: %w", err)
+		return nil, fmt.Errorf("wasm: cache directory: %w", errors.Join(err, r.dir.remove()))
 	}
 	ctx := context.Background()
 	r.engine = wazero.NewRuntimeWithConfig(ctx, engineConfig(r.cache))
 	err = errors.Join(
 		instantiateHost(ctx, r.engine, abi.HostModule, hostFunctions),
 		instantiateHost(ctx, r.engine, wasiModule, wasiFunctions))
-	if err == nil {
-		r.metrics, err = newMetrics(c.Metrics)
-	}
 	if err != nil {
-		r.Close()
-		return nil, fmt.Errorf("wasm: %w", err)
+		return nil, fmt.Errorf("wasm: %w", errors.Join(err, r.Close()))
 	}
 	return r, nil
 }
@@ -128,13 +125,9 @@ func (r *Runtime) Run(ctx context.Context) error {
 }
 
 // Close releases what the runtime has. All filters are closed, and Run has returned.
-func (r *Runtime) Close() {
+func (r *Runtime) Close() error {
 	ctx := context.Background()
-	if r.engine != nil {
-		_ = r.engine.Close(ctx) // closes modules without files: nothing can fail
-	}
-	_ = r.cache.Close(ctx)
-	r.dir.remove()
+	return errors.Join(r.engine.Close(ctx), r.cache.Close(ctx), r.dir.remove())
 }
 
 // code is a compiled module, shared by the filters that run it under the same limits: those of several chains, and of two generations of a

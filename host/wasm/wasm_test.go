@@ -52,7 +52,7 @@ func newRig(t testing.TB, off defence, change ...func(*RuntimeConfig)) *rig {
 	t.Helper()
 	r := &rig{log: &buffer{}, metrics: prometheus.NewRegistry()}
 	c := RuntimeConfig{
-		CacheDir: t.TempDir(), Metrics: r.metrics, off: off,
+		CacheDir: t.TempDir(), Metrics: NewMetrics(r.metrics), off: off,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
@@ -62,7 +62,11 @@ func newRig(t testing.TB, off defence, change ...func(*RuntimeConfig)) *rig {
 	if r.Runtime, err = NewRuntime(c); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Close)
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return r
 }
 
