@@ -97,13 +97,13 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	if look() {
 		return c.give(q, dst, &held, k, hash, now), nil
 	}
-	f, role, answered := c.flights.board(k, hash, now, look)
-	if answered {
+	f, part := c.flights.board(k, hash, now, look)
+	if part == answered {
 		return c.give(q, dst, &held, k, hash, now), nil
 	}
 	c.misses.Add(1)
-	c.traceMiss(q, &held, role, now)
-	switch role {
+	c.traceMiss(q, &held, part, now)
+	switch part {
 	case alone:
 		return c.resolveAlone(ctx, q, dst, &held, k, hash)
 	case leader:
@@ -116,11 +116,11 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	case follower:
 		c.joins.Add(1)
 	}
-	return c.await(ctx, q, dst, f, role, &held)
+	return c.await(ctx, q, dst, f, part, &held)
 }
 
 // await waits for f, within the time that q has.
-func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flight, role role, held *found) (message.Response, error) {
+func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flight, part role, held *found) (message.Response, error) {
 	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
 	if !q.Deadline.IsZero() {
 		wait = q.Deadline.Sub(c.now())
@@ -135,7 +135,7 @@ func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flig
 	defer c.stop(timer)
 	select {
 	case <-f.landed:
-		if role == leader && q.Trace != nil {
+		if part == leader && q.Trace != nil {
 			c.traceLanding(q, f)
 		}
 		if held.state == stale && (f.err != nil || f.decision.kind == failure) {

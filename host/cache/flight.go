@@ -48,30 +48,31 @@ type flights struct {
 type role uint8
 
 const (
-	alone  role = iota // it does not: there are too many
-	leader             // it is the first
+	answered role = iota // it needs none any more
+	alone                // it can't: there are too many
+	leader               // it is the first
 	follower
 )
 
 // board finds or makes the flight for key k, as of now. again looks into the store once more when there is none: another flight may have landed
 // since the caller looked, and its answer has been in the store since before it was taken off the list. Whoever gets a flight leaves it once.
-func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (f *flight, r role, answered bool) {
+func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (*flight, role) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f = fs.byHash[hash]; f != nil {
+	if f := fs.byHash[hash]; f != nil {
 		if string(f.key) != string(k) || f.refs.Load() > maxWaiting {
-			return nil, alone, false
+			return nil, alone
 		}
 		f.refs.Add(1)
-		return f, follower, false
+		return f, follower
 	}
 	if again() {
-		return nil, alone, true
+		return nil, answered
 	}
 	if fs.closed || len(fs.byHash) >= maxFlights {
-		return nil, alone, false
+		return nil, alone
 	}
-	f, _ = fs.spare.Get().(*flight)
+	f, _ := fs.spare.Get().(*flight)
 	if f == nil {
 		f = &flight{}
 	}
@@ -79,7 +80,7 @@ func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (f
 	f.key, f.hash, f.started, f.landed = append(f.key[:0], k...), hash, now, make(chan struct{})
 	fs.byHash[hash] = f
 	fs.wg.Add(1)
-	return f, leader, false
+	return f, leader
 }
 
 // land takes f off the list and wakes those who wait for it.

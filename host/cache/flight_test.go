@@ -87,6 +87,28 @@ func TestStampede(t *testing.T) {
 	})
 }
 
+// TestNoSecondQuery has clients who come while a flight lands: they find it or its answer, and never ask again.
+func TestNoSecondQuery(t *testing.T) {
+	var now clock
+	s := says(0, "an www.example. 60 IN A 192.0.2.1")
+	c := open(t, preset("weir"), s, now.now)
+	const names, clients = 2000, 8
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for i := range names {
+				if _, err := c.Resolve(t.Context(), ask(strconv.Itoa(i)+".example.", dns.TypeA, now.now()), nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := s.calls.Load(); got != names {
+		t.Errorf("the upstream was asked %d times for %d names", got, names)
+	}
+}
+
 // TestDifferentQuestionsAreNotShared has the bits that make another answer.
 func TestDifferentQuestionsAreNotShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -338,6 +360,45 @@ func TestTooManyFlights(t *testing.T) {
 	})
 }
 
+// TestFlightCollision has two keys with one hash: they don't share a flight.
+func TestFlightCollision(t *testing.T) {
+	fs := flights{byHash: make(map[uint64]*flight)}
+	never := func() bool { return false }
+	one, role := fs.board([]byte("one"), 1, 0, never)
+	if role != leader {
+		t.Fatalf("the first has the role %d", role)
+	}
+	if f, role := fs.board([]byte("other"), 1, 0, never); f != nil || role != alone {
+		t.Errorf("another key has the role %d in the flight of the first", role)
+	}
+	if f, role := fs.board([]byte("one"), 1, 0, never); f != one || role != follower {
+		t.Errorf("the same key has the role %d", role)
+	}
+	if f, role := fs.board([]byte("third"), 3, 0, func() bool { return true }); f != nil || role != answered || fs.number() != 1 {
+		t.Errorf("a key whose answer has come has the role %d, and there are %d flights", role, fs.number())
+	}
+}
+
+// TestFlightsAreUsedAgain has one flight after another, each with what is its own.
+func TestFlightsAreUsedAgain(t *testing.T) {
+	var now clock
+	s := &server{}
+	c := open(t, preset("weir", func(c *Config) { c.ServfailTTL = 0 }), s, now.now)
+	for i := range 100 {
+		q := ask(strconv.Itoa(i)+".example.", dns.TypeA, now.now())
+		address := "192.0.2." + strconv.Itoa(i)
+		s.answer = says(0, "an "+strconv.Itoa(i)+".example. 60 IN A "+address).answer
+		want := address
+		if i%3 == 2 {
+			s.answer, want = silent().answer, "an error"
+		}
+		r, err := c.Resolve(t.Context(), q, nil)
+		if got := what(t, q, r, err); got != want {
+			t.Errorf("%d: got %s, want %s", i, got, want)
+		}
+	}
+}
+
 func TestAloneGivesStale(t *testing.T) {
 	var now clock
 	s := says(0, "an www.example. 60 IN A 192.0.2.1")
@@ -462,13 +523,23 @@ func TestPrefetch(t *testing.T) {
 		hit(93*s, 100, 2) // anew
 		// A failure leaves the entry and waits before the next try.
 		upstream.answer = after(50*time.Millisecond, dns.RcodeServerFailure).answer
-		hit(140*s, 53, 2)
-		hit(141*s, 52, 2)
-		hit(184*s, 9, 3)
+		hit(184*s, 9, 2) // hits on the one before don't count
 		hit(185*s, 8, 3)
 		hit(190*s, 3, 3)
-		if got := c.Stats().Prefetch; got != 2 {
-			t.Errorf("got %d prefetches, want 2", got)
+		// An hour is long enough for another try.
+		upstream.answer = after(50*time.Millisecond, 0, "an www.example. 3600 IN A 192.0.2.1").answer
+		pause(t.Context(), 60*s)
+		c.Resolve(t.Context(), ask("www.example.", dns.TypeA, time.Now(), func(m *dns.Msg) { m.SetEdns0(1232, true) }), nil)
+		upstream.calls.Store(0)
+		upstream.answer = after(50*time.Millisecond, dns.RcodeServerFailure).answer
+		start = time.Now()
+		hit(3300*s, 300, 0)
+		hit(3301*s, 299, 0)
+		hit(3302*s, 298, 1)
+		hit(3331*s, 269, 1)
+		hit(3333*s, 267, 2)
+		if got := c.Stats().Prefetch; got != 4 {
+			t.Errorf("got %d prefetches, want 4", got)
 		}
 		cancel()
 		<-ended
@@ -496,6 +567,9 @@ func TestPrefetchQueueIsBounded(t *testing.T) {
 		t.Errorf("%d wait to be fetched, want %d", got, maxFetches)
 	}
 	<-c.fetches
+	if c.Cached(ask("1.example.", dns.TypeA, now.now()), nil); len(c.fetches) != maxFetches-1 {
+		t.Error("an entry that waits to be fetched is put there once more")
+	}
 	if c.Cached(ask(strconv.Itoa(maxFetches)+".example.", dns.TypeA, now.now()), nil); len(c.fetches) != maxFetches {
 		t.Error("an entry for which there was no room is not tried again")
 	}
