@@ -17,9 +17,9 @@ const (
 
 // Defaults of Options.
 const (
-	DefaultFuel             = 5_000_000 // 20 ms at worst
-	DefaultStack            = 2 << 20   // native stack stays below 8 MB with the copies that wazero makes to grow it
-	DefaultMaxMemoryPages   = 1024      // 64 MiB
+	DefaultFuel             = 50_000_000 // for initialization: stock Go takes some 3 million
+	DefaultStack            = 2 << 20    // native stack stays below 8 MB with the copies that wazero makes to grow it
+	DefaultMaxMemoryPages   = 1024       // 64 MiB
 	DefaultMaxTableElements = 1 << 16
 )
 

@@ -27,7 +27,7 @@ const (
 	sectionTag       = 13
 )
 
-// sectionNames has the names in the order in which the sections must come, by number.
+// sections has the names of the sections and the order in which they must come, by number.
 var sections = [...]struct {
 	name string
 	rank int
