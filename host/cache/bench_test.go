@@ -104,3 +104,40 @@ func BenchmarkMiss(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLarge decides on and stores an answer of 64 KB whose 4,000 owners each are at the end of the longest chain of pointers.
+func BenchmarkLarge(b *testing.B) {
+	q := queries(1)[0]
+	msg := append(make([]byte, 12, 65535), q.AppendWire(nil)...)
+	msg[2], msg[5] = 0x80, 1
+	record := func(owner []byte, rdata ...byte) {
+		msg = append(append(msg, owner...), 0, 1, 0, 1, 0, 0, 1, 44, byte(len(rdata)>>8), byte(len(rdata)))
+		msg = append(msg, rdata...)
+	}
+	at := len(msg) + 11
+	chain := []byte{0xC0, 12}
+	for i := range 124 {
+		p := at + 2*i
+		chain = append(chain, 0xC0|byte(p>>8), byte(p))
+	}
+	record([]byte{0}, chain...)
+	last := at + len(chain) - 2
+	records := 1
+	for ; len(msg) < 65000; records++ {
+		record([]byte{0xC0 | byte(last>>8), byte(last)}, 192, 0, 2, 1)
+	}
+	msg[6], msg[7] = byte(records>>8), byte(records)
+	var r message.Response
+	if err := r.Parse(msg, &q.Question); err != nil {
+		b.Fatal(err)
+	}
+	c := open(b, preset("weir"), instant, nil)
+	k := appendKey(nil, q)
+	hash := c.store.hash(k)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, kept := c.settle(k, hash, q, &r, nil); !kept {
+			b.Fatal("not kept")
+		}
+	}
+}

@@ -24,29 +24,50 @@ type Record struct {
 	Data    []byte // RDATA, in the message; compressed names in it point to elsewhere in the message
 }
 
-// Records goes through the records of a message that [Response.Parse] has checked, in their order.
+// Records goes through the records of a message that [Response.Parse] has checked, in their order. Each costs the same however long the chain
+// of pointers in its owner is, since these are not followed once more.
 func Records(msg []byte) iter.Seq[Record] {
 	return func(yield func(Record) bool) {
-		off, err := checkName(msg, headerSize)
-		off += 4
+		off := skipName(msg, headerSize) + 4
 		answers := int(binary.BigEndian.Uint16(msg[6:]))
 		authority := answers + int(binary.BigEndian.Uint16(msg[8:]))
 		records := authority + int(binary.BigEndian.Uint16(msg[10:]))
-		for i := 0; i < records && err == nil; i++ {
-			var r record
-			if r, err = parseRecord(msg, off); err != nil {
+		for i := range records {
+			fixed := skipName(msg, off)
+			if fixed+10 > len(msg) {
 				return
 			}
-			section := Answer
+			f := msg[fixed : fixed+10 : fixed+10]
+			off = fixed + 10 + int(binary.BigEndian.Uint16(f[8:]))
+			if off > len(msg) {
+				return
+			}
+			r := Record{
+				Type: binary.BigEndian.Uint16(f), TTL: binary.BigEndian.Uint32(f[4:]), At: fixed + 4, Data: msg[fixed+10 : off : off],
+			}
 			if i >= authority {
-				section = Additional
+				r.Section = Additional
 			} else if i >= answers {
-				section = Authority
+				r.Section = Authority
 			}
-			if !yield(Record{Section: section, Type: r.Type, TTL: r.TTL, At: r.fixed + 4, Data: r.data(msg)}) {
+			if !yield(r) {
 				return
 			}
-			off = r.end
 		}
 	}
+}
+
+// skipName returns the offset behind a name in a checked message, len(msg) if there is none.
+func skipName(msg []byte, off int) int {
+	for off < len(msg) {
+		switch c := int(msg[off]); {
+		case c == 0:
+			return off + 1
+		case c > MaxLabel:
+			return min(off+2, len(msg))
+		default:
+			off += c + 1
+		}
+	}
+	return len(msg)
 }
