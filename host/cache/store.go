@@ -64,8 +64,8 @@ const (
 )
 
 func newStore(c *Config) *store {
-	n := 1
-	for n < maxShards && roomFor(&c.Success, 2*n) && roomFor(&c.Denial, 2*n) {
+	n, kept := 1, c.Success.Capacity+c.Denial.Capacity > 0
+	for kept && n < maxShards && roomFor(&c.Success, 2*n) && roomFor(&c.Denial, 2*n) {
 		n *= 2
 	}
 	s := &store{
