@@ -136,6 +136,9 @@ func TestIdle(t *testing.T) {
 			t.Fatalf("got %d octets and %v, want that the connection stays", n, err)
 		}
 		c.SetDeadline(time.Now().Add(limit))
+		if got := exchange(t, c, mt.Canary()); idOf(got) != idOf(mt.Canary()) { // it is still read, too
+			t.Errorf("got %x", got)
+		}
 		r.open("slow.1.")
 		if got := receive(t, c); idOf(got) != 1 {
 			t.Errorf("got %x", got)
