@@ -19,7 +19,7 @@ type Builder struct {
 func (b *Builder) Reset(c *Call) {
 	b.section, b.failed = Answer, false
 	if c.phase == 1 {
-		b.message = c.message[:]
+		b.message = c.message()
 		b.size = int(c.question)
 		b.message[2] = 0x80 | b.message[2]&0x01 // QR, and RD as it was. RFC 1035 section 4.1.1
 	} else {
@@ -33,7 +33,7 @@ func (b *Builder) Reset(c *Call) {
 		q := b.message[headerSize+len(name) : b.size]
 		q[0], q[1], q[2], q[3] = byte(c.qtype>>8), byte(c.qtype), byte(c.qclass>>8), byte(c.qclass)
 		b.message[0], b.message[1] = 0, 0
-		b.message[2] = 0x80 | c.message[2]&0x01
+		b.message[2] = 0x80 | c.octets[messageAt+2]&0x01
 	}
 	h := b.message[3:headerSize]
 	h[0], h[1], h[2] = 0, 0, 1

@@ -70,7 +70,7 @@ func (i *Instance) Configure(size int) uint64 {
 	c := readConfig(size)
 	interest := i.filter.Configure(c)
 	if text := c.errors(); text != nil {
-		i.errors, i.call.octets = text, text
+		i.errors, i.call.result = text, text
 		return 1<<63 | uint64(len(text))<<32 | uint64(address(text))
 	}
 	// What reading the configuration left behind goes now, in one piece: from here on nothing is allocated, so no collection

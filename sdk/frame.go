@@ -18,9 +18,18 @@ type frame struct {
 	size                             uint32
 	question, upstream, limit        uint16
 	_                                [70]byte
-	qname                            [256]byte
-	message                          [65535]byte
-	_                                [1]byte
+	octets                           [frameTail]byte // the QNAME, and at messageAt the message
+}
+
+// Where things are in frame.octets. They are one array so that a lookup may read a few octets behind the QNAME.
+const (
+	messageAt = abi.FrameMessage - abi.FrameQname
+	frameTail = abi.FrameTotal - abi.FrameQname
+)
+
+// message returns the room for the message.
+func (f *frame) message() []byte {
+	return f.octets[messageAt : messageAt+maxMessage : messageAt+maxMessage]
 }
 
 // Call is what a filter sees in both phases: the question, who asks it, and the message. Slices that it returns lie in the
@@ -28,7 +37,7 @@ type frame struct {
 // what the other methods return.
 type Call struct {
 	frame
-	octets []byte // what the last verdict points to, so that it stays alive until the host has read it
+	result []byte // what the last verdict points to, so that it stays alive until the host has read it
 }
 
 // Query is a query on its way down.
@@ -50,7 +59,7 @@ const (
 )
 
 // QNAME returns the QNAME, canonical.
-func (c *Call) QNAME() []byte { return c.qname[:c.qnameSize&0xff] }
+func (c *Call) QNAME() []byte { return c.octets[: c.qnameSize&0xff : messageAt] }
 
 // Labels returns the number of labels of the QNAME, without the root label.
 func (c *Call) Labels() int { return int(c.labels) }
@@ -62,7 +71,7 @@ func (c *Call) QTYPE() Type { return Type(c.qtype) }
 func (c *Call) QCLASS() uint16 { return c.qclass }
 
 // Message returns the message, as it is in the chain at this filter.
-func (c *Call) Message() Message { return Message(c.message[:min(int(c.size), len(c.message))]) }
+func (c *Call) Message() Message { return Message(c.message()[:min(int(c.size), maxMessage)]) }
 
 // Transport returns how the query came.
 func (c *Call) Transport() Transport { return Transport(c.transport) }
@@ -97,7 +106,7 @@ func (c *Call) EDNS() bool { return c.flags&abi.FlagEDNS != 0 }
 func (c *Call) DO() bool { return c.flags&abi.FlagDO != 0 }
 
 // RD reports whether the query asks for recursion.
-func (c *Call) RD() bool { return c.message[2]&1 != 0 }
+func (c *Call) RD() bool { return c.octets[messageAt+2]&1 != 0 }
 
 // Forwarded reports whether a filter above chose an upstream.
 func (c *Call) Forwarded() bool { return c.flags&abi.FlagForwarded != 0 }

@@ -49,7 +49,7 @@ func (i *Instance) Frame() []byte {
 }
 
 // Octets returns the octets that the last verdict with octets points to.
-func (i *Instance) Octets() []byte { return i.call.octets }
+func (i *Instance) Octets() []byte { return i.call.result }
 
 // Query and Response call the functions of the filter, and return their verdict. A function that the filter does not have says
 // Next.

@@ -3,34 +3,49 @@ package sdk
 import "math/bits"
 
 // Suffixes maps zones to numbers, and finds the longest of them that a name is in. It is what a filter asks "which rule is for
-// this name?" with. The zero value is empty and ready for use. Set is called in Configure; Longest allocates nothing, but
-// is not safe for concurrent use, as an instance of a filter is not.
+// this name?" with. The zero value is empty and ready for use. Set is called in Configure; lookups allocate nothing, but are
+// not safe for concurrent use, as an instance of a filter is not.
 //
-// The zones are in one hash table with open addressing. The hash of a zone is that of its parent, mixed with its first label,
-// so the hashes of all suffixes of a name take one pass over its labels, from the root on:
+// The zones are in one hash table with open addressing. It is known of how many labels there are zones; only suffixes of so many
+// labels are looked up, the longest first. A zone is found only if all its octets are equal, so a collision costs time and
+// nothing else.
 //
-//	www.corp.example.   3 "www" 4 "corp" 7 "example" 0
-//	                                     <- h1 = mix(h0, label)   1 label:  is there a zone of 1 label?  look it up
-//	                             <------- h2 = mix(h1, label)     2 labels: no zone has 2 labels: go on
-//	                    <---------------- h3
+//	offsets   0    4     9        17
+//	          3www 4corp 7example 0
+//	               <------------->     3 labels: are there zones of 3 labels?  hash, look up, compare
+//	                     <------->     2 labels: no zone has 2 labels
 //
-// The pass ends at the depth of the deepest zone, and depths at which there is no zone are not looked up. A zone is found
-// only if all its octets are equal, so a collision costs time and nothing else.
+// # How it is written
+//
+// WebAssembly that Go makes has no loops and branches: a jump within a function sets a number and goes through one table of all
+// places, and a call costs more than that; comparing strings of 24 octets costs eight calls. So a lookup is one function
+// that calls nothing, and goes straight where it can: names of up to 6 labels and zones of up to 32 octets, which nearly
+// all are, are split, hashed and compared without a jump, with loads of eight octets from which masks cut what is too much.
+// Each suffix is hashed for itself, because most lists have zones of one or two different numbers of labels; a hash that
+// grows from label to label was slower.
 type Suffixes struct {
-	slots   []slot     // length is a power of two, at most half are taken
-	keys    []byte     // the zones, one after the other
-	count   int        //
-	depths  [2]uint64  // bit n: there is a zone of n labels
-	deepest int        // the highest of these
-	offsets [128]uint8 // of the labels of the name that is looked up; a name has at most 127 (RFC 1035 section 2.3.4)
+	slots   []slot // length is a power of two, at most half are taken
+	keys    []byte // the zones, one after the other, and readAhead octets
+	count   int    //
+	depths  uint64 // bit n: there is a zone of n labels; bit 63: of 63 or more
+	deepest int    // labels of the zone that has most
+
+	// Scratch memory of a lookup.
+	offsets [256]uint8 // of the labels, and then of the root
+	room    room       // for names that don't lie in a room
 }
 
-// A slot of the table, 16 octets. size is 0 if it is free: no name has no octets.
+// room is a name with octets behind it that may be read.
+type room [MaxName + 1 + readAhead]byte
+
+// readAhead is how many octets are read behind a name at most.
+const readAhead = 40
+
+// A slot of the table, 16 octets. tag is 0 if it is free: no name has no octets.
 type slot struct {
-	hash  uint32
+	tag   uint64 // low half of the hash, and the size of the zone below it
 	key   uint32 // offset in keys
 	value int32
-	size  uint32
 }
 
 // Len returns how many zones there are.
@@ -38,160 +53,179 @@ func (s *Suffixes) Len() int { return s.count }
 
 // Set gives a zone, a canonical name, a value. If it had one, that is left as it is and returned, with false.
 func (s *Suffixes) Set(zone []byte, value int) (earlier int, ok bool) {
-	labels, valid := s.split(zone)
-	if !valid {
+	if CheckName(zone) != len(zone) {
 		panic("sdk: Suffixes.Set: not a name in wire format")
 	}
 	if 2*(s.count+1) > len(s.slots) {
 		s.grow()
 	}
-	h := s.hash(zone, labels)
-	i := s.find(h, zone)
-	if s.slots[i].size != 0 {
-		return int(s.slots[i].value), false
+	clear(s.room[copy(s.room[:], zone):])
+	labels := 0
+	for at := 0; zone[at] != 0; at += 1 + int(zone[at]) {
+		labels++
 	}
-	s.slots[i] = slot{hash: h, key: uint32(len(s.keys)), value: int32(value), size: uint32(len(zone))}
-	s.keys = append(s.keys, zone...)
+	tag := hash(&s.room, 0, len(zone))<<32 | uint64(len(zone))
+	i := int(tag>>32) & (len(s.slots) - 1)
+	for ; s.slots[i].tag != 0; i = (i + 1) & (len(s.slots) - 1) {
+		if o := &s.slots[i]; o.tag == tag && string(s.keys[o.key:int(o.key)+len(zone)]) == string(zone) {
+			return int(o.value), false
+		}
+	}
+	s.keys = s.keys[:max(0, len(s.keys)-readAhead)]
+	s.slots[i] = slot{tag, uint32(len(s.keys)), int32(value)}
+	s.keys = append(s.keys, s.room[:len(zone)+readAhead]...)
 	s.count++
-	s.depths[labels>>6] |= 1 << (labels & 63)
+	s.depths |= 1 << min(labels, 63)
 	s.deepest = max(s.deepest, labels)
 	return value, true
-}
-
-// Longest returns the value of the longest zone that name, a canonical name, is in, and the size of that zone: it is
-// name[len(name)-size:]. It is false if name is in none, or no name.
-func (s *Suffixes) Longest(name []byte) (value, size int, ok bool) {
-	if s.count == 0 {
-		return 0, 0, false
-	}
-	labels, valid := s.split(name)
-	if !valid {
-		return 0, 0, false
-	}
-	h := uint64(seed)
-	end := len(name) - 1
-	for depth := 0; ; depth++ {
-		if s.depths[depth>>6&1]>>(depth&63)&1 != 0 {
-			zone := name[end:]
-			if slot := &s.slots[s.find(fold(h), zone)]; slot.size != 0 {
-				value, size, ok = int(slot.value), len(zone), true
-			}
-		}
-		if depth == s.deepest || depth == labels {
-			return value, size, ok
-		}
-		start := int(s.offsets[(labels-depth-1)&127])
-		h = mixLabel(h, name, start, end)
-		end = start
-	}
-}
-
-// split writes the offsets of the labels of a name, and returns how many there are.
-func (s *Suffixes) split(name []byte) (labels int, ok bool) {
-	if len(name) > MaxName {
-		return 0, false
-	}
-	for off := 0; off < len(name); labels++ {
-		n := int(name[off])
-		if n == 0 {
-			return labels, off == len(name)-1
-		}
-		if n > 63 {
-			return 0, false
-		}
-		s.offsets[labels&127] = uint8(off)
-		off += 1 + n
-	}
-	return 0, false
-}
-
-// hash returns the hash of a whole name, after split.
-func (s *Suffixes) hash(name []byte, labels int) uint32 {
-	h := uint64(seed)
-	end := len(name) - 1
-	for i := labels - 1; i >= 0; i-- {
-		start := int(s.offsets[i])
-		h = mixLabel(h, name, start, end)
-		end = start
-	}
-	return fold(h)
-}
-
-// find returns the slot that holds a zone, or the free one where it would be.
-func (s *Suffixes) find(h uint32, zone []byte) int {
-	mask := len(s.slots) - 1
-	for i := int(h) & mask; ; i = (i + 1) & mask {
-		slot := &s.slots[i]
-		if slot.size == 0 {
-			return i
-		}
-		if slot.hash == h && int(slot.size) == len(zone) && string(s.keys[slot.key:][:len(zone)]) == string(zone) {
-			return i
-		}
-	}
 }
 
 // grow doubles the table.
 func (s *Suffixes) grow() {
 	old := s.slots
 	s.slots = make([]slot, max(16, 2*len(old)))
-	mask := len(s.slots) - 1
 	for _, o := range old {
-		if o.size == 0 {
+		if o.tag == 0 {
 			continue
 		}
-		i := int(o.hash) & mask
-		for s.slots[i].size != 0 {
-			i = (i + 1) & mask
+		i := int(o.tag>>32) & (len(s.slots) - 1)
+		for s.slots[i].tag != 0 {
+			i = (i + 1) & (len(s.slots) - 1)
 		}
 		s.slots[i] = o
 	}
 }
 
+// Longest returns the value of the longest zone that name, a canonical name, is in, and the size of that zone: it is
+// name[len(name)-size:]. It is false if name is in none, or no name. For the QNAME, [Call.Longest] is faster.
+func (s *Suffixes) Longest(name []byte) (value, size int, ok bool) {
+	if s.count == 0 || CheckName(name) != len(name) || len(name) == 0 {
+		return 0, 0, false
+	}
+	copy(s.room[:], name)
+	return s.longest(&s.room)
+}
+
+// Longest is [Suffixes.Longest] for the QNAME.
+func (c *Call) Longest(s *Suffixes) (value, size int, ok bool) {
+	if s.count == 0 {
+		return 0, 0, false
+	}
+	return s.longest((*room)(c.octets[:]))
+}
+
+// longest looks up the name at the beginning of b, which is well formed.
+func (s *Suffixes) longest(b *room) (value, size int, ok bool) {
+	// Where the labels begin. A step at the root stays there, so six are made without a look.
+	at, labels := step(s, b, 0, 0)
+	at, labels = step(s, b, at, labels)
+	at, labels = step(s, b, at, labels)
+	at, labels = step(s, b, at, labels)
+	at, labels = step(s, b, at, labels)
+	at, labels = step(s, b, at, labels)
+	for b[at&0xFF] != 0 && labels < 128 {
+		at, labels = step(s, b, at, labels)
+	}
+	s.offsets[labels&0xFF] = uint8(at)
+
+	// From here on, depth is a number of labels of which there are zones, 63 standing for all above.
+	for depth := min(labels, s.deepest); ; depth-- {
+		if depth < 63 {
+			depth = 63 - bits.LeadingZeros64(s.depths&(2<<(uint(depth)&63)-1))
+			if depth < 0 {
+				return 0, 0, false
+			}
+		}
+		start := int(s.offsets[(labels-depth)&0xFF])
+		n := at + 1 - start
+		name := b[start&0xFF:]
+		h := (load64(name)&masks[(n+32)&0x1FF])*multiplier0 ^
+			(load64(name[8:])&masks[(n+24)&0x1FF])*multiplier1 ^
+			(load64(name[16:])&masks[(n+16)&0x1FF])*multiplier2 ^
+			(load64(name[24:])&masks[(n+8)&0x1FF])*multiplier3
+		if n > 32 {
+			h = mixRest(h, name, n)
+		}
+		h = (h ^ h>>32) * multiplier0 >> 32
+		tag := h<<32 | uint64(n)
+		for i := h; ; i++ {
+			o := &s.slots[i&uint64(len(s.slots)-1)]
+			if o.tag == tag {
+				key := s.keys[o.key:]
+				differ := (load64(name)^load64(key))&masks[(n+32)&0x1FF] |
+					(load64(name[8:])^load64(key[8:]))&masks[(n+24)&0x1FF] |
+					(load64(name[16:])^load64(key[16:]))&masks[(n+16)&0x1FF] |
+					(load64(name[24:])^load64(key[24:]))&masks[(n+8)&0x1FF]
+				if n > 32 {
+					differ |= compareRest(name, key, n)
+				}
+				if differ == 0 {
+					return int(o.value), n, true
+				}
+			}
+			if o.tag == 0 {
+				break
+			}
+		}
+	}
+}
+
+// step notes the offset of a label and goes to the next one, or stays at the root.
+func step(s *Suffixes, b *room, at, labels int) (int, int) {
+	n := int(b[at&0xFF])
+	more := (n + 0xFF) >> 8 // 0 at the root, else 1
+	s.offsets[labels&0xFF] = uint8(at)
+	return at + n + more, labels + more
+}
+
+// hash returns the hash of the suffix of n octets at an offset.
+func hash(b *room, start, n int) uint64 {
+	name := b[start:]
+	h := (load64(name)&masks[n+32])*multiplier0 ^ (load64(name[8:])&masks[n+24])*multiplier1 ^
+		(load64(name[16:])&masks[n+16])*multiplier2 ^ (load64(name[24:])&masks[n+8])*multiplier3
+	h = mixRest(h, name, n)
+	return (h ^ h>>32) * multiplier0 >> 32
+}
+
+// mixRest mixes what is behind the 32nd octet into a hash.
+//
+//go:noinline
+func mixRest(h uint64, name []byte, n int) uint64 {
+	for i := 32; i < n; i += 8 {
+		h = (h ^ h>>32 ^ load64(name[i:])&masks[n-i+32]) * multiplier1
+	}
+	return h
+}
+
+// compareRest is 0 if two zones of n octets are equal behind the 32nd.
+//
+//go:noinline
+func compareRest(name, key []byte, n int) (differ uint64) {
+	for i := 32; i < n; i += 8 {
+		differ |= (load64(name[i:]) ^ load64(key[i:])) & masks[n-i+32]
+	}
+	return differ
+}
+
+// Multipliers of the hash: odd, with well spread bits.
 const (
-	seed       = 0x9e3779b97f4a7c15 // the golden ratio; any number without a pattern would do
-	multiplier = 0xd6e8feb86659fd93 // odd, with well spread bits
+	multiplier0 = 0xd6e8feb86659fd93
+	multiplier1 = 0x9e3779b97f4a7c15
+	multiplier2 = 0xc2b2ae3d27d4eb4f
+	multiplier3 = 0x165667b19e3779f9
 )
 
-// mixLabel mixes the label name[start:end], with its length octet, into h, eight octets at a time.
-func mixLabel(h uint64, name []byte, start, end int) uint64 {
-	for ; end-start > 8; start += 8 {
-		h = mix(h, load64(name[start:]))
+// masks[32+n] has the bits of the first n octets of a load of eight: none if n is below 1, all if it is above 7.
+var masks = func() (m [512]uint64) {
+	for n := 1; n < len(m)-32; n++ {
+		m[32+n] = ^uint64(0) >> (64 - 8*min(n, 8))
 	}
-	return mix(h, loadUpTo64(name, start, end))
-}
-
-func mix(h, x uint64) uint64 {
-	h = (h ^ x) * multiplier
-	return bits.RotateLeft64(h, 29)
-}
-
-// fold makes the index and the check of a slot from a hash.
-func fold(h uint64) uint32 {
-	h *= multiplier
-	return uint32(h >> 32)
-}
+	return m
+}()
 
 // load64 reads eight octets. The compiler makes one load of it, for WebAssembly too.
 func load64(b []byte) uint64 {
 	_ = b[7]
 	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-}
-
-// loadUpTo64 reads b[start:end], one to eight octets, with one load of eight octets: from start on and cut off behind end, or, if
-// that would read behind b, the last eight of b and shifted.
-func loadUpTo64(b []byte, start, end int) uint64 {
-	cut := uint(64-8*(end-start)) & 63
-	if start+8 <= len(b) {
-		return load64(b[start:]) << cut >> cut
-	}
-	if behind := len(b) - 8; behind >= 0 {
-		return load64(b[behind:]) >> (uint(8*(start-behind)) & 63) << cut >> cut
-	}
-	var x uint64
-	for i := end - 1; i >= start; i-- {
-		x = x<<8 | uint64(b[i])
-	}
-	return x
 }

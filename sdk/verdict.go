@@ -65,6 +65,6 @@ func AppendQuestion(dst, name []byte, qtype Type) []byte {
 }
 
 func (c *Call) pack(verdict, argument uint8, octets []byte) Verdict {
-	c.octets = octets
+	c.result = octets
 	return Verdict(abi.Pack(verdict, argument, uint16(len(octets)), address(octets)))
 }

@@ -45,7 +45,7 @@ func (a *alternate) fits(r sdk.Response) bool {
 	if a.zones == nil {
 		return true
 	}
-	_, _, ok := a.zones.Longest(r.QNAME())
+	_, _, ok := r.Longest(a.zones)
 	return ok
 }
 

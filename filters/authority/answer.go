@@ -95,7 +95,13 @@ func (a *authority) walk(c *sdk.Call) (how outcome, link int) {
 	at := place{name: c.QNAME(), owner: sdk.QNAME}
 	for {
 		// Step 2: the zone that is the nearest ancestor.
-		table, size, ok := a.zones.Longest(at.name)
+		var table, size int
+		var ok bool
+		if link == 0 {
+			table, size, ok = c.Longest(&a.zones)
+		} else {
+			table, size, ok = a.zones.Longest(at.name)
+		}
 		if !ok || table == delegated {
 			if e := c.Explain(); e != nil {
 				a.explainOutside(e, at.name, size, ok)

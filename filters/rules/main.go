@@ -42,9 +42,11 @@ const (
 
 // query does what the rule for the longest zone says. This is all there is on the way of a query.
 func (f *rules) query(q sdk.Query) sdk.Verdict {
-	i, size, ok := f.zones.Longest(q.QNAME())
+	i, size, ok := q.Longest(&f.zones)
 	if !ok {
-		q.Explain().Text("no rule for ").Name(q.QNAME()).End()
+		if e := q.Explain(); e != nil {
+			e.Text("no rule for ").Name(q.QNAME()).End()
+		}
 		return sdk.Next
 	}
 	r := &f.rules[i]

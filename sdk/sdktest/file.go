@@ -69,7 +69,12 @@ func ReadFile(name string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Name: name, Config: []byte("{}")}
+	return ParseFile(name, data)
+}
+
+// ParseFile is ReadFile for a file that is in memory; name is for errors.
+func ParseFile(name string, data []byte) (f *File, err error) {
+	f = &File{Name: name, Config: []byte("{}")}
 	for _, s := range txtar.Parse(data).Files {
 		words := strings.Fields(s.Name)
 		switch {
