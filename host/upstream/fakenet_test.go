@@ -31,6 +31,8 @@ type fakeServer struct {
 	refused bool                        // TCP connections, and UDP by ICMP
 	lose    int                         // packets to lose from now on
 	answer  func(query []byte) [][]byte // instead of the IP
+	stream  func(end net.Conn, nth int) // instead of everything, for TCP connections, of which it is told the number
+	streams int
 	queries []time.Time
 	sources []netip.Addr
 }
@@ -64,41 +66,40 @@ func (s *fakeServer) seen() int {
 // fakeConn is the client's end of a pipe, on which ICMP errors may come.
 type fakeConn struct {
 	net.Conn
-	refused chan struct{}
 
 	mu       sync.Mutex // guards following
 	deadline time.Time
+	refused  int // ICMP errors that were not read
 }
 
 func (c *fakeConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
+	if c.refused > 0 {
+		t = time.Unix(1, 0)
+	}
 	return c.Conn.SetReadDeadline(t)
 }
 
 // refuse has the present or the next Read return the error of an ICMP "port unreachable".
 func (c *fakeConn) refuse() {
-	c.refused <- struct{}{}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.refused++
 	c.Conn.SetReadDeadline(time.Unix(1, 0))
 }
 
 func (c *fakeConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err == nil {
-		return n, nil
-	}
-	select {
-	case <-c.refused:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.Conn.SetReadDeadline(c.deadline)
-		return 0, &net.OpError{Op: "read", Err: syscall.ECONNREFUSED}
-	default:
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil || c.refused == 0 {
 		return n, err
 	}
+	c.refused--
+	c.Conn.SetReadDeadline(c.deadline)
+	return 0, &net.OpError{Op: "read", Err: syscall.ECONNREFUSED}
 }
 
 func (n *fakeNet) dial(_ context.Context, network string, source netip.Addr, server netip.AddrPort) (net.Conn, error) {
@@ -114,7 +115,15 @@ func (n *fakeNet) dial(_ context.Context, network string, source netip.Addr, ser
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
 	client, end := net.Pipe()
-	conn := &fakeConn{Conn: client, refused: make(chan struct{}, 16)}
+	conn := &fakeConn{Conn: client}
+	if network == "tcp" && s.stream != nil {
+		s.streams++
+		go func(nth int) {
+			defer end.Close()
+			s.stream(end, nth)
+		}(s.streams)
+		return conn, nil
+	}
 	go s.serve(network, end, conn, source)
 	return conn, nil
 }
@@ -174,6 +183,7 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 func bubble(t *testing.T, n *fakeNet, c Config, f func(t *testing.T, g *Group)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { <-time.After(time.Minute) }) // in which the servers see that their connections are closed
 		g := group(t, c, Env{Dial: n.dial})
 		f(t, g)
 	})

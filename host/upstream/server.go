@@ -155,7 +155,7 @@ func (s *server) stream() (*stream, error) {
 	if s.retired {
 		return nil, ErrClosed
 	}
-	c := &stream{server: s, pending: make(map[uint16]*try)}
+	c := &stream{server: s, pending: make(map[uint16]*try), writing: true}
 	if !s.group.start(c.run) {
 		return nil, ErrClosed
 	}

@@ -34,12 +34,12 @@ const (
 type stream struct {
 	server *server
 
-	writing sync.Mutex // serialises writes, so that each message goes out whole
-
 	mu       sync.Mutex // guards following
 	conn     net.Conn   // nil while it is being dialed
 	pending  map[uint16]*try
-	backlog  []byte    // messages that wait for the connection
+	writing  bool      // somebody writes, and will take care of backlog; true too while the connection is being dialed
+	backlog  []byte    // messages to be written
+	spare    []byte    // the other buffer for backlog
 	retired  bool      // takes no more queries, ends when nobody waits
 	ended    bool      //
 	received time.Time // when the last octets came
@@ -68,28 +68,45 @@ func (c *stream) add(t *try, r *random) bool {
 	binary.BigEndian.PutUint16(t.out[2:], t.id)
 	c.pending[t.id] = t
 	c.sent = t.sent
-	conn := c.conn
-	if conn == nil {
-		t.dialed = true
-		c.backlog = append(c.backlog, t.out...)
-		c.mu.Unlock()
-		return true
-	}
+	c.backlog = append(c.backlog, t.out...)
+	t.dialed = c.conn == nil
+	busy := c.writing
+	c.writing = true
 	c.mu.Unlock()
-	c.write(conn, t.out)
+	if !busy {
+		c.flush(context.Background())
+	}
 	return true
 }
 
-// write sends whole messages, each with its length before it in the same write (RFC 7766 section 8). An error is the end of the
-// connection, since nobody knows how much of the message the server has.
-func (c *stream) write(conn net.Conn, octets []byte) {
-	c.writing.Lock()
-	err := conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err == nil {
-		_, err = conn.Write(octets)
+// flush writes the backlog, each message with its length before it in the same write (RFC 7766 section 8), and several messages in one
+// write when they come fast. One goroutine does it at a time, that of a query which came when nobody did; the others need not
+// wait, so a server that does not read holds up one query, and not for long. After some rounds for others a goroutine of
+// its own takes over.
+func (c *stream) flush(context.Context) {
+	for range 8 {
+		c.mu.Lock()
+		if len(c.backlog) == 0 || c.ended {
+			c.writing = false
+			c.mu.Unlock()
+			return
+		}
+		conn, octets := c.conn, c.backlog
+		c.backlog, c.spare = c.spare[:0], nil
+		c.mu.Unlock()
+		err := conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if err == nil {
+			_, err = conn.Write(octets)
+		}
+		if err != nil {
+			c.end(outcomeBroken) // nobody knows how much of the messages the server has
+			return
+		}
+		c.mu.Lock()
+		c.spare = octets[:0]
+		c.mu.Unlock()
 	}
-	c.writing.Unlock()
-	if err != nil {
+	if !c.server.group.start(c.flush) {
 		c.end(outcomeBroken)
 	}
 }
@@ -110,7 +127,7 @@ func (c *stream) drop(t *try) bool {
 func (c *stream) suspect(t *try) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn != nil && c.received.Before(t.sent) {
+	if c.conn != nil && !c.received.After(t.sent) {
 		c.retired = true
 	}
 }
@@ -161,17 +178,16 @@ func (c *stream) run(ctx context.Context) {
 	c.server.observeDial(time.Since(start))
 	c.mu.Lock()
 	c.conn, c.received = conn, time.Now()
-	backlog, ended := c.backlog, c.ended
-	c.backlog = nil
+	ended := c.ended
 	c.mu.Unlock()
 	if ended {
 		_ = conn.Close() // nobody waits any more
 		return
 	}
-	if len(backlog) > 0 {
-		c.write(conn, backlog)
+	// Reading must not wait for writing: a server may not read on before its answers are.
+	if c.server.group.start(c.flush) {
+		c.read(conn)
 	}
-	c.read(conn)
 	c.end(outcomeBroken)
 }
 
