@@ -64,7 +64,8 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 		return nil, err
 	}
 	if s.current, err = s.build(ctx, f); err != nil {
-		return nil, errors.Join(err, s.runtime.Close())
+		s.runtime.Close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -134,6 +135,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stopBackground()
 	var below errgroup.Group
 	below.Go(func() error { return s.current.run(background) })
+	below.Go(func() error { return s.runtime.Run(background) })
 	if s.admin != nil {
 		below.Go(func() error { return s.admin.Serve(background) })
 	}
@@ -156,5 +158,6 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Close() error {
 	err := s.unlisten()
 	s.current.close()
-	return errors.Join(err, s.runtime.Close())
+	s.runtime.Close()
+	return err
 }
