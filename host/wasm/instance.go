@@ -71,12 +71,9 @@ func (i *instance) start() (uint64, error) {
 	}
 	var err error
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	i.module, err = i.filter.runtime.engine.InstantiateModule(i, i.filter.code.compiled, config)
+	i.module, err = i.instantiate(config)
 	if err != nil { // the globals are out of reach, so that it can't be told whether it was the fuel or the stack
 		return 0, fmt.Errorf("%w (when the start function uses up its fuel or stack, that is a trap, too)", i.fault("instantiation", err))
-	}
-	if i.memory.err != nil {
-		return 0, i.memory.err
 	}
 	i.fuel, _ = i.module.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
 	i.depth, _ = i.module.ExportedGlobal(meter.StackExport).(api.MutableGlobal)
@@ -106,6 +103,16 @@ func (i *instance) start() (uint64, error) {
 		return 0, i.mistakes(interest)
 	}
 	return interest, nil
+}
+
+// instantiate turns a panic into an error: that is how wazero says that it got no memory.
+func (i *instance) instantiate(config wazero.ModuleConfig) (m api.Module, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			m, err = nil, errors.Join(fmt.Errorf("no memory: %v", r), i.memory.err)
+		}
+	}()
+	return i.filter.runtime.engine.InstantiateModule(i, i.filter.code.compiled, config)
 }
 
 // everything is the interest of a module without configure.
@@ -139,7 +146,7 @@ func (i *instance) refill(factor int) {
 		i.fuel.Set(i.filter.limits.fuel * uint64(factor))
 	}
 	if i.depth != nil {
-		i.depth.Set(uint64(i.filter.code.info.Stack))
+		i.depth.Set(uint64(i.filter.code.stack))
 	}
 	i.calls, i.octets = abi.MaxHostCalls*factor, abi.MaxHostOctets*factor
 	i.explained, i.cause, i.ended = 0, causeTrap, false

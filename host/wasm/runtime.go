@@ -15,7 +15,6 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/weirdns/weir/abi"
-	"github.com/weirdns/weir/host/wasm/meter"
 )
 
 // RuntimeConfig is what all filters share.
@@ -135,7 +134,7 @@ func (r *Runtime) Close() error {
 type code struct {
 	name     string // of the module
 	compiled wazero.CompiledModule
-	info     meter.Info
+	stack    int64 // what a call may take, for the global of the metered module
 	err      error
 
 	runtime *Runtime
@@ -185,12 +184,7 @@ func (c *code) release() {
 func (c *code) compile(ctx context.Context, module []byte, tables int) {
 	r, l := c.runtime, c.key.limits
 	if l.off&offMeter == 0 {
-		module, c.info, c.err = meter.Rewrite(module, meter.Options{
-			Fuel:             int64(l.fuel) * startFactor,
-			MaxMemoryPages:   l.pages,
-			MaxTableElements: uint32(maxElements / max(tables, 1)), // the bound is for all tables together
-		})
-		if c.err != nil {
+		if module, c.err = c.meter(module, tables); c.err != nil {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -128,4 +129,31 @@ func assemble(t testing.TB, fields string) []byte {
 		t.Fatal(err)
 	}
 	return module
+}
+
+// clock is a clock that a test turns.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// stopped gives a runtime a clock that stands still.
+func stopped(c *RuntimeConfig) { c.Now = (&clock{now: time.Unix(1e9, 0)}).Now }
+
+// clientOf makes a client from any octets: none, IPv4, or IPv6.
+func clientOf(b []byte, port uint16) netip.AddrPort {
+	a, _ := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(a, port)
 }

@@ -1,0 +1,205 @@
+package wasm
+
+import (
+	"encoding/binary"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirdns/weir/filters"
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/message"
+)
+
+// bundled are configurations for the filters that come with weir.
+var bundled = map[string]map[string]any{
+	"rules":     {"rule": []any{map[string]any{"zone": "example.test", "upstream": "b"}, map[string]any{"zone": "corp.test", "upstream": "a"}}},
+	"alternate": {"alternate": []any{map[string]any{"rcodes": []any{"NXDOMAIN"}, "upstream": "b"}}},
+	"authority": {"zones": []any{"cluster"}},
+}
+
+func openBundled(t testing.TB, r *rig, name string) *Filter {
+	t.Helper()
+	module, ok := filters.Module(name)
+	if !ok {
+		t.Skip(filters.ErrNotBuilt)
+	}
+	f, err := r.Open(t.Context(), name, Config{Config: bundled[name]}, Environment{
+		Module: module, Bundled: true, Upstreams: []string{"a", "b"}, Tables: map[string]Table{"cluster": fakeTable{}},
+	})
+	if err != nil {
+		t.Fatalf("Open(%s): %v", name, err)
+	}
+	return f
+}
+
+// The real thing: a Go program of two megabytes chooses an upstream.
+func TestRulesModule(t *testing.T) {
+	f := openBundled(t, newRig(t, 0), "rules")
+	defer f.Close()
+	got, err := f.Call(query(t))
+	if want := (chain.Verdict{Action: chain.Forward, Upstream: 1}); err != nil || got != want {
+		t.Errorf("Call = %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// openAll opens what a typical configuration has, side by side.
+func openAll(t testing.TB, r *rig) (opened []*Filter) {
+	var wait sync.WaitGroup
+	opened = make([]*Filter, 3)
+	for n, name := range []string{"authority", "rules", "alternate"} {
+		wait.Go(func() { opened[n] = openBundled(t, r, name) })
+	}
+	wait.Wait()
+	return opened
+}
+
+func BenchmarkOpenCold(b *testing.B) { benchmarkOpen(b, b.TempDir) }
+
+// BenchmarkOpenWarm is a second start: the compiled modules are on disk. Together with the first answer it shall take less than 150 ms.
+func BenchmarkOpenWarm(b *testing.B) {
+	dir := b.TempDir()
+	openOnce(b, dir)
+	benchmarkOpen(b, func() string { return dir })
+}
+
+func openOnce(b *testing.B, dir string) {
+	r := newRig(b, 0, func(c *RuntimeConfig) { c.CacheDir = dir })
+	for _, f := range openAll(b, r) {
+		f.Close()
+	}
+}
+
+// cpu is the processor time that this process has used. On a machine with other work, wall time says nothing.
+func cpu(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func benchmarkOpen(b *testing.B, dir func() string) {
+	before := cpu(b)
+	for b.Loop() {
+		openOnce(b, dir())
+	}
+	b.ReportMetric(float64((cpu(b)-before).Milliseconds())/float64(b.N), "cpu-ms/op")
+}
+
+// BenchmarkReload is opening what is open already, as a reload does.
+func BenchmarkReload(b *testing.B) {
+	r := newRig(b, 0)
+	for _, f := range openAll(b, r) {
+		defer f.Close()
+	}
+	for b.Loop() {
+		for _, f := range openAll(b, r) {
+			f.Close()
+		}
+	}
+}
+
+func BenchmarkCall(b *testing.B) {
+	noop := func(b *testing.B, off defence) (*Filter, *chain.Call) {
+		f := newRig(b, off).open(b, guest(b, `(func (export "query") (result i64) (i64.const 0))`), Config{})
+		return f, query(b)
+	}
+	loop := func(b *testing.B, off defence) (*Filter, *chain.Call) {
+		f := newRig(b, off).open(b, guest(b, `(func (export "query") (result i64) (local i32)
+			(loop $l (br_if $l (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 1000)))) (i64.const 0))`), Config{})
+		return f, query(b)
+	}
+	for _, bb := range []struct {
+		name string
+		open func(b *testing.B) (*Filter, *chain.Call)
+	}{
+		{"noop", func(b *testing.B) (*Filter, *chain.Call) { return noop(b, 0) }},
+		{"noop/unmetered", func(b *testing.B) (*Filter, *chain.Call) { return noop(b, offMeter) }},
+		{"loop1000", func(b *testing.B) (*Filter, *chain.Call) { return loop(b, 0) }},
+		{"loop1000/unmetered", func(b *testing.B) (*Filter, *chain.Call) { return loop(b, offMeter) }},
+		{"rules", func(b *testing.B) (*Filter, *chain.Call) { return openBundled(b, newRig(b, 0), "rules"), query(b) }},
+		{"rules/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, offMeter), "rules"), query(b)
+		}},
+		{"authority", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, 0), "authority"), query(b)
+		}},
+		{"alternate", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, 0), "alternate"), response(b, message.NXDOMAIN)
+		}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			f, c := bb.open(b)
+			b.Cleanup(f.Close)
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Octets = c.Octets[:0]
+				if _, err := f.Call(c); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCallParallel shows whether calls disturb each other.
+func BenchmarkCallParallel(b *testing.B) {
+	f := openBundled(b, newRig(b, 0), "rules")
+	b.Cleanup(f.Close)
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		c := query(b)
+		for p.Next() {
+			c.Octets = c.Octets[:0]
+			if _, err := f.Call(c); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// fakeTable is a zone with a single name, the apex cluster.local.
+type fakeTable struct{}
+
+func (fakeTable) Kind() string       { return "zone" }
+func (fakeTable) Snapshot() Snapshot { return fakeSnapshot{} }
+
+type fakeSnapshot struct{}
+
+var (
+	fakeApex = []byte("\x07cluster\x05local\x00")
+	fakeNode = func() []byte {
+		soa := append([]byte{0xC0, 12, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22}, make([]byte, 22)...)
+		node := binary.LittleEndian.AppendUint16([]byte{1, 0}, 1)
+		node = binary.LittleEndian.AppendUint16(node, 6)
+		node = binary.LittleEndian.AppendUint16(node, 1)
+		return append(binary.LittleEndian.AppendUint32(node, uint32(len(soa))), soa...)
+	}()
+)
+
+func (fakeSnapshot) Get(key []byte) ([]byte, bool) {
+	if string(key) == string(fakeApex) {
+		return fakeNode, true
+	}
+	return nil, false
+}
+
+func (s fakeSnapshot) Longest(name []byte) (int, []byte, bool) {
+	if message.InZone(name, fakeApex) {
+		return len(fakeApex), fakeNode, true
+	}
+	return 0, nil, false
+}
+
+func (fakeSnapshot) Next(key []byte) ([]byte, []byte, bool) {
+	if len(key) == 0 {
+		return fakeApex, fakeNode, true
+	}
+	return nil, nil, false
+}
+
+func (fakeSnapshot) Prefix([]byte) (int, []byte, bool) { return 0, nil, false }
