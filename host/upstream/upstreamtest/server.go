@@ -48,7 +48,7 @@ func listen(spec Spec) (*Server, error) {
 			return nil, fmt.Errorf("upstreamtest: %w", err)
 		}
 		address = conn.LocalAddr().String()
-		s.serve(&dns.Server{PacketConn: conn, Handler: s.handler(false)})
+		s.serve(&dns.Server{PacketConn: conn, Handler: s.handler(nil)})
 	}
 	if slices.Contains(spec.Protocols, "tcp") {
 		listener, err := net.Listen("tcp", address)
@@ -57,7 +57,8 @@ func listen(spec Spec) (*Server, error) {
 			return nil, fmt.Errorf("upstreamtest: %w", err)
 		}
 		address = listener.Addr().String()
-		s.serve(&dns.Server{Listener: listener, Handler: s.handler(true), MaxTCPQueries: -1})
+		connections := &connections{Listener: listener, open: make(map[string]net.Conn)}
+		s.serve(&dns.Server{Listener: connections, Handler: s.handler(connections), MaxTCPQueries: -1})
 	}
 	s.Addr = netip.MustParseAddrPort(address)
 	return s, nil
@@ -109,30 +110,68 @@ func (s *Server) serve(server *dns.Server) {
 	<-started
 }
 
-func (s *Server) handler(tcp bool) dns.HandlerFunc {
+// connections is a listener that knows the connections of its clients.
+type connections struct {
+	net.Listener
+
+	mu   sync.Mutex // guards following
+	open map[string]net.Conn
+}
+
+// Accept notes the connection.
+func (c *connections) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.open[conn.RemoteAddr().String()] = conn
+	}
+	return conn, err
+}
+
+// write sends a response with its length before it. The ResponseWriter of a TCP query is of no use once its handler has returned.
+func (c *connections) write(client net.Addr, response *dns.Msg) {
+	octets, err := response.Pack()
+	if err != nil {
+		panic(fmt.Sprintf("upstreamtest: %v", err))
+	}
+	c.mu.Lock()
+	conn := c.open[client.String()]
+	c.mu.Unlock()
+	_, _ = conn.Write(append([]byte{byte(len(octets) >> 8), byte(len(octets))}, octets...)) // the client may be gone
+}
+
+// handler answers queries over TCP, or over UDP when there are no connections.
+func (s *Server) handler(tcp *connections) dns.HandlerFunc {
 	count := &s.udp
-	if tcp {
+	if tcp != nil {
 		count = &s.tcp
 	}
 	return func(w dns.ResponseWriter, query *dns.Msg) {
 		count.Add(1)
-		response, delay := s.spec.respond(query, tcp)
+		response, delay := s.spec.respond(query, tcp != nil)
 		if response == nil {
 			return
 		}
-		if delay > 0 {
-			// Later queries on the same connection are not held up by this one.
-			s.serving.Go(func() {
-				timer := time.NewTimer(delay)
-				defer timer.Stop()
-				select {
-				case <-timer.C:
-					_ = w.WriteMsg(response) // the client may be gone
-				case <-s.done:
-				}
-			})
+		if delay == 0 {
+			_ = w.WriteMsg(response) // the client may be gone
 			return
 		}
-		_ = w.WriteMsg(response) // the client may be gone
+		// Later queries on the same connection are not held up by this one.
+		client := w.RemoteAddr()
+		s.serving.Go(func() {
+			timer := time.NewTimer(delay)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-s.done:
+				return
+			}
+			if tcp != nil {
+				tcp.write(client, response)
+			} else {
+				_ = w.WriteMsg(response) // the client may be gone
+			}
+		})
 	}
 }
