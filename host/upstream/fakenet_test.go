@@ -28,7 +28,7 @@ type fakeServer struct {
 	mu      sync.Mutex // guards following
 	delay   time.Duration
 	silent  bool
-	refused bool                        // TCP connections, and UDP by ICMP
+	refused bool                        // TCP connections, and UDP by ICMP; with a delay, that was forged, and an answer follows
 	lose    int                         // packets to lose from now on
 	answer  func(query []byte) [][]byte // instead of the IP
 	stream  func(end net.Conn, nth int) // instead of everything, for TCP connections, of which it is told the number
@@ -156,9 +156,11 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 		refused, answers := s.refused, s.answer
 		s.mu.Unlock()
 		switch {
-		case refused:
+		case refused && delay == 0:
 			client.refuse()
 			continue
+		case refused:
+			client.refuse()
 		case quiet:
 			continue
 		}

@@ -84,6 +84,7 @@ func answer(query []byte, ip string) []byte {
 		panic(err)
 	}
 	response.SetReply(m)
+	response.Authoritative = true // which is not to reach a client
 	if m.IsEdns0() != nil {
 		response.SetEdns0(1232, false)
 	}
