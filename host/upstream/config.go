@@ -129,8 +129,8 @@ func fill[T comparable](field *T, value T) {
 // nothing.
 type Policy struct {
 	MaxServers  int              // servers of a group
-	MinSources  int              // sources of a group, when it has some: one alone is a single point of failure
-	MaxSources  int              //
+	MinSources  int              // least number of sources of a group, when it has some: one alone is a single point of failure
+	MaxSources  int              // largest number of them
 	Refuse      []netip.Prefix   // servers in these are refused
 	ListenAddrs []netip.AddrPort // weir's own listeners, which no server may be: queries would go round for ever
 }
