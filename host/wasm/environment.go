@@ -1,5 +1,7 @@
 package wasm
 
+import "github.com/weirdns/weir/host/table"
+
 // Environment is what the host gives a filter.
 type Environment struct {
 	// Module is the module, as read. It is not modified, and not kept after Open.
@@ -14,19 +16,15 @@ type Environment struct {
 	Path string
 }
 
-// Table is a data set of the host.
+// Table is a data set of the host. *table.Table is the one that matters.
 type Table interface {
 	// Kind is "zone", "names" or "prefixes", abi/README.md section 6.
 	Kind() string
-	// Snapshot gives the present content, which does not change any more. It does not allocate.
+	// Snapshot gives the present content, which does not change any more. It does not allocate, and is safe for concurrent use.
 	Snapshot() Snapshot
 }
 
-// Snapshot is the content of a table at a time: abi/README.md sections 5 and 6. Keys and values that it gives are shared and must not be
-// modified. Its methods keep nothing of their arguments, do not allocate, and take any octets.
-type Snapshot interface {
-	Get(key []byte) (value []byte, ok bool)
-	Longest(name []byte) (matched int, value []byte, ok bool)
-	Next(key []byte) (next, value []byte, ok bool)
-	Prefix(address []byte) (bits int, value []byte, ok bool)
-}
+// Snapshot is the content of a table at a time.
+type Snapshot = table.Snapshot
+
+var _ Table = (*table.Table)(nil)

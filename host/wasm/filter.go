@@ -154,20 +154,21 @@ func (i *instance) verdict(c *chain.Call, phase uint8, name string) (chain.Verdi
 // busy is the fault of having no instance.
 func (f *Filter) busy() error {
 	f.faults[causeBusy].Inc()
-	if f.pool.live.Load() == 0 { // not a matter of load: there are none
+	if f.pool.live.Load() == 0 && f.quarantine.active() { // the try failed
 		f.quarantine.fault(errBusy)
-	} else {
-		f.target.Store(int32(len(f.pool.slots)))
 	}
+	f.target.Store(int32(len(f.pool.slots)))
 	f.want()
 	return errBusy
 }
 
-// discard ends an instance that faulted, and has another one made.
+// discard ends an instance that faulted, and has others made: a filter that faults now and then gets some to spare, so that the queries after
+// a fault need not wait.
 func (f *Filter) discard(i *instance, err error) {
 	f.faults[i.cause].Inc()
 	f.quarantine.fault(err)
 	f.pool.drop(i)
+	f.target.Store(int32(len(f.pool.slots)))
 	f.want()
 }
 
@@ -198,6 +199,7 @@ func (f *Filter) want() {
 func (f *Filter) fill() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.queued.Store(false) // with the lock: while one makes instances, at most one waits to
 	missing := int(f.target.Load() - f.pool.live.Load())
 	if f.closed.Load() || missing <= 0 {
 		return nil

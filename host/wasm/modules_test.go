@@ -202,4 +202,6 @@ func (fakeSnapshot) Next(key []byte) ([]byte, []byte, bool) {
 	return nil, nil, false
 }
 
+func (fakeSnapshot) Len() int { return 1 }
+
 func (fakeSnapshot) Prefix([]byte) (int, []byte, bool) { return 0, nil, false }

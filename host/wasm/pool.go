@@ -11,8 +11,8 @@ import (
 // sync.Pool would drop instances with the garbage, and their memory is not the collector's.)
 //
 // An instance is held for the time of one call, without a wait in it, by a goroutine that runs; so at most about as many are held at
-// a time as there are processors, and as many are made on load. Twice as many have room, for moments in which a goroutine that holds one
-// is preempted.
+// a time as there are processors, and as many are made on load. Twice as many have room: for moments in which a goroutine that holds one
+// is preempted, and for filters that fault, since an instance of a Go program takes some 4 ms to make.
 type pool struct {
 	slots []slot
 	live  atomic.Int32 // instances that exist
@@ -27,7 +27,10 @@ type slot struct {
 	_                     [128 - 5*8]byte
 }
 
-func newPool() *pool { return &pool{slots: make([]slot, 2*runtime.GOMAXPROCS(0))} }
+// minSlots is for small machines.
+const minSlots = 8
+
+func newPool() *pool { return &pool{slots: make([]slot, max(minSlots, 2*runtime.GOMAXPROCS(0)))} }
 
 // settle gives a new instance a slot, which nobody else may be about to do.
 func (p *pool) settle(i *instance) {

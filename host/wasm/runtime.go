@@ -114,9 +114,9 @@ func (r *Runtime) Run(ctx context.Context) error {
 			// A goroutine each, since a hostile filter can make this take a second: others shall not wait for it. Of one filter there is at
 			// most one, with one more waiting for it.
 			making.Go(func() {
-				f.queued.Store(false)
-				if err := f.fill(); err != nil && ctx.Err() == nil {
-					f.lines.problem("no new instance", err)
+				if err := f.fill(); err != nil {
+					f.quarantine.fault(err) // trying again and again costs more than calls do
+					f.lines.problem("filter gets no new instance", err)
 				}
 			})
 		}
