@@ -146,9 +146,10 @@ func BenchmarkPrefix(b *testing.B) {
 	}
 	s := table.Snapshot()
 	b.ReportAllocs()
-	i := 0
+	i, address := 0, make([]byte, 4)
 	for b.Loop() {
-		s.Prefix([]byte{10, byte(i >> 16 & 1), byte(i >> 8), byte(i)})
+		address[0], address[1], address[2], address[3] = 10, byte(i>>16&1), byte(i>>8), byte(i)
+		s.Prefix(address)
 		i += 7919
 	}
 }
