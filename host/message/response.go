@@ -61,9 +61,13 @@ func (r *Response) Parse(msg []byte, question *Question) error {
 	return r.parse(msg, question, true)
 }
 
-// ParseOwn is Parse for a message that a filter made: an OPT record is an error, since that is the host's.
+// ParseOwn is Parse for a message that a filter made: an OPT record is an error and TC is cleared, since these are the host's.
 func (r *Response) ParseOwn(msg []byte, question *Question) error {
-	return r.parse(msg, question, false)
+	if err := r.parse(msg, question, false); err != nil {
+		return err
+	}
+	msg[2] &^= FlagTC >> 8
+	return nil
 }
 
 func (r *Response) parse(msg []byte, question *Question, upstream bool) error {
@@ -149,7 +153,8 @@ func (r *Response) SetRCODE(dst []byte, q *Query, rcode uint16) {
 const OwnSize = 1232
 
 // Finish makes r the message that answers q on the wire, in place, and returns it: the ID of q, its question in the case in which the
-// client asked, QR, RA, RD and CD (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2), AA as r has it, AD and Z clear, and an OPT if and
+// client asked, QR, RA, RD and CD (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2), AA and TC as r has them
+// (an upstream that may only be asked over UDP can leave a response truncated), AD and Z clear, and an OPT if and
 // only if q has one (RFC 6891 section 7). What is larger than limit octets loses its additional section, and if that is not enough
 // all records, with TC set (RFC 2181 section 9). The question of r must be that of q but for the case of letters.
 // The OPT is appended to r.Message.
@@ -159,7 +164,7 @@ func (r *Response) Finish(q *Query, limit int) []byte {
 		rcode = SERVFAIL // an extended RCODE can't be said without EDNS (RFC 6891 section 9)
 	}
 	binary.BigEndian.PutUint16(msg, q.ID)
-	flags := uint16(FlagQR|FlagRA) | q.Flags&(0xF<<11|FlagRD|FlagCD) | binary.BigEndian.Uint16(msg[2:])&FlagAA | rcode&0xF
+	flags := uint16(FlagQR|FlagRA) | q.Flags&(0xF<<11|FlagRD|FlagCD) | binary.BigEndian.Uint16(msg[2:])&(FlagAA|FlagTC) | rcode&0xF
 	question := headerSize
 	if q.Name != nil {
 		copy(msg[headerSize:], q.Name)

@@ -8,7 +8,7 @@
 // ANSWERs are RDATA in presentation format, quoted when they have spaces or to tell strings from names, in any order; "..." alone means some.
 // Without ANSWERs the answer section is not looked at. AA has to be set if and only if the line says so. In what follows the
 // bar, these phrases are checked, the rest is for the reader: "NODATA" and "no answer" (the answer section is empty), "SOA" (there is one
-// in the authority section), "TTL at most N", "TTL N:", "EDE N" (one of those named), "an EDE", "a referral" (NS in the authority section, no SOA).
+// in the authority section), "TTL at most N", "TTL N:", "EDE N" (one of those named), "an EDE", "a referral" (NS in the authority section, no SOA), "TC" at the start (over TCP too).
 package scenario
 
 import (
@@ -167,6 +167,9 @@ func (q *Query) check(r *dns.Msg) error {
 	}
 	if r.Authoritative != q.AA {
 		say("AA %v, want %v", r.Authoritative, q.AA)
+	}
+	if tc := strings.HasPrefix(q.Note, "TC"); r.Truncated != tc {
+		say("TC %v, want %v", r.Truncated, tc)
 	}
 	got := rdata(r.Answer)
 	want := slices.Clone(q.Answers)
