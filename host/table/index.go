@@ -121,7 +121,10 @@ func (x *index) ancestor(name []byte, at *labels, n int) (found uint32, ok bool)
 func (x *index) encloser(name []byte, at *labels, n int) (found uint32, ok bool) {
 	const apex = 1 // offset of its entry
 	rest := len(name) - int(x.arena[apex+4])
-	if n < x.top || rest < 0 || string(name[rest:]) != string(x.key(apex)) || n > x.top && x.top > 0 && int(at[n-x.top]) != rest {
+	if n < x.top || rest < 0 || string(name[rest:]) != string(x.key(apex)) {
+		return 0, false
+	}
+	if x.top > 0 && int(at[n-x.top]) != rest { // the octets are those of the apex, but begin inside of a label
 		return 0, false
 	}
 	found, low, high := apex, x.top, min(n, x.depth)+1

@@ -70,7 +70,7 @@ func (o *oracle) next(name string) (string, bool) {
 func randomName(r *rand.Rand, suffix string) string {
 	name := suffix
 	for range r.IntN(5) {
-		label := []string{"a", "b", "c", "ab", "*", "\x00", "\x01", "a\x00", "zz"}[r.IntN(9)]
+		label := []string{"a", "b", "c", "ab", "*", "\x00", "\x01", "a\x00", "zz", "b\x01a"}[r.IntN(10)]
 		name = string(byte(len(label))) + label + name
 	}
 	return name
@@ -228,6 +228,21 @@ func TestDeepNames(t *testing.T) {
 	}
 	if _, _, ok := x.Longest(nil); ok {
 		t.Error("Longest(nil) found something")
+	}
+}
+
+// TestApexInsideLabel looks for names whose octets end like the apex, but not their labels.
+func TestApexInsideLabel(t *testing.T) {
+	x := openZone(t, "$ORIGIN a.\n@ 1 SOA . . 1 2 3 4 5\nx 1 A 192.0.2.1\n")
+	for _, name := range []string{"x\\001a.", "b.x\\001a.", "b.c.x\\001a."} {
+		if matched, _, ok := x.Longest(wire(t, name)); ok {
+			t.Errorf("Longest(%s) = %d, want nothing: it is not in the zone a.", name, matched)
+		}
+	}
+	for name, want := range map[string]int{"a.": 3, "x.a.": 5, "b.x.a.": 5, "x\\001a.a.": 3} {
+		if matched, _, ok := x.Longest(wire(t, name)); !ok || matched != want {
+			t.Errorf("Longest(%s) = %d, %v, want %d", name, matched, ok, want)
+		}
 	}
 }
 
