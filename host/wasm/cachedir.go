@@ -3,9 +3,12 @@ package wasm
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
+	"time"
 )
 
 // cacheDir is where compiled modules are kept.
@@ -72,4 +75,40 @@ func private(path string) error {
 		return err
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// Bounds of the cache. What is dropped is made again when it is needed, which takes a second.
+const (
+	maxCacheSize = 512 << 20
+	maxCacheAge  = 90 * 24 * time.Hour
+)
+
+// prune drops what is old from the cache, and the oldest of what is too much: each weir, each change of a module or of its limits leaves an entry
+// that nobody asks for any more. Errors are nobody's harm.
+func (d cacheDir) prune(now time.Time) {
+	type entry struct {
+		path string
+		info fs.FileInfo
+	}
+	var entries []entry
+	total := int64(0)
+	_ = filepath.WalkDir(d.path, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return nil
+		}
+		if info, err := e.Info(); err == nil {
+			entries = append(entries, entry{path, info})
+			total += info.Size()
+		}
+		return nil
+	})
+	slices.SortFunc(entries, func(a, b entry) int { return a.info.ModTime().Compare(b.info.ModTime()) })
+	for _, e := range entries {
+		if total <= maxCacheSize && now.Sub(e.info.ModTime()) <= maxCacheAge {
+			return
+		}
+		if os.Remove(e.path) == nil {
+			total -= e.info.Size()
+		}
+	}
 }

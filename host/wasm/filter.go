@@ -112,6 +112,7 @@ func (i *instance) decide(c *chain.Call) (chain.Verdict, error) {
 		phase, name, function, count = abi.PhaseResponse, abi.ExportResponse, i.response, &i.home.response
 	}
 	if function == nil { // it answers what the filter asked, though the module has no such export
+		i.call, i.cause = nil, causeVerdict
 		return chain.Verdict{}, &Fault{Function: name, Cause: causeNames[causeVerdict], err: errVerdict}
 	}
 	i.stack[0] = 0
@@ -123,11 +124,8 @@ func (i *instance) decide(c *chain.Call) (chain.Verdict, error) {
 	// An owner's own words: loading and storing is enough, and cheaper than adding.
 	count.Store(count.Load() + 1)
 	if i.fuel != nil {
-		left := min(i.fuel.Get(), f.limits.fuel) // negative when it was used up: a large number
-		if int64(i.fuel.Get()) < 0 {
-			left = 0
-		}
-		i.home.fuel.Store(i.home.fuel.Load() + f.limits.fuel - left)
+		left := max(int64(i.fuel.Get()), 0) // negative when it was used up
+		i.home.fuel.Store(i.home.fuel.Load() + f.limits.fuel - uint64(left))
 	}
 	if err != nil {
 		return chain.Verdict{}, i.fault(name, err)

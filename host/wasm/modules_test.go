@@ -1,13 +1,17 @@
 package wasm
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tetratelabs/wazero"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/filters"
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
@@ -142,6 +146,57 @@ func BenchmarkCall(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkContextDone is what wazero's own guard against endless loops costs, for comparison: the module is not metered, and wazero looks at the
+// context at each loop and call. A call of the guest alone, without frame and verdict.
+func BenchmarkContextDone(b *testing.B) {
+	for _, name := range []string{"rules", "alternate"} {
+		module, ok := filters.Module(name)
+		if !ok {
+			b.Skip(filters.ErrNotBuilt)
+		}
+		for _, guarded := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/%v", name, guarded), func(b *testing.B) {
+				f := openBundled(b, newRig(b, offMeter), name)
+				b.Cleanup(f.Close)
+				engine := wazero.NewRuntimeWithConfig(b.Context(), wazero.NewRuntimeConfig().WithCloseOnContextDone(guarded))
+				defer engine.Close(b.Context())
+				for m, functions := range map[string][]hostFunction{abi.HostModule: hostFunctions, wasiModule: wasiFunctions} {
+					if err := instantiateHost(b.Context(), engine, m, functions); err != nil {
+						b.Fatal(err)
+					}
+				}
+				compiled, err := engine.CompileModule(b.Context(), module)
+				if err != nil {
+					b.Fatal(err)
+				}
+				// The filter's own instance, run by this engine instead.
+				i, _, err := (&Filter{
+					name: name, limits: f.limits, runtime: &Runtime{engine: engine, now: time.Now}, document: f.document, guests: f.guests,
+					code: &code{compiled: compiled},
+				}).newInstance()
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer i.close()
+				c, function := query(b), i.query
+				if name == "alternate" {
+					c, function = response(b, message.NXDOMAIN), i.response
+				}
+				ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+				defer cancel()
+				i.Context = ctx
+				b.ReportAllocs()
+				for b.Loop() {
+					writeFrame(i.frame, c, f.guests)
+					if err := function.CallWithStack(i, i.stack[:]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -74,6 +74,9 @@ func NewRuntime(c RuntimeConfig) (*Runtime, error) {
 		r.log.Warn("no directory for compiled modules can be written: modules are compiled at each start, "+
 			"those that did not come with weir twice, first in a child process to see that it is safe", "error", r.dir.why)
 	}
+	if r.dir.path != "" {
+		r.dir.prune(time.Now()) // not r.now: the files have the times of the system
+	}
 	if r.cache, err = openCache(r.dir.path); err != nil {
 		return nil, fmt.Errorf("wasm: cache directory: %w", errors.Join(err, r.dir.remove()))
 	}
