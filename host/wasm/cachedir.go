@@ -83,6 +83,9 @@ const (
 	maxCacheAge  = 90 * 24 * time.Hour
 )
 
+// cacheFiles are the files that weir makes in its cache.
+var cacheFiles = []string{"metered-*", "compiled-*", ".new-*", "wazero-*/*"}
+
 // prune drops what is old from the cache, and the oldest of what is too much: each weir, each change of a module or of its limits leaves an entry
 // that nobody asks for any more. Errors are nobody's harm.
 func (d cacheDir) prune(now time.Time) {
@@ -92,16 +95,15 @@ func (d cacheDir) prune(now time.Time) {
 	}
 	var entries []entry
 	total := int64(0)
-	_ = filepath.WalkDir(d.path, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return nil
+	for _, pattern := range cacheFiles { // only weir's own: an operator may have named a directory with other things in it
+		paths, _ := filepath.Glob(filepath.Join(d.path, pattern)) // fails only for malformed patterns
+		for _, path := range paths {
+			if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+				entries = append(entries, entry{path, info})
+				total += info.Size()
+			}
 		}
-		if info, err := e.Info(); err == nil {
-			entries = append(entries, entry{path, info})
-			total += info.Size()
-		}
-		return nil
-	})
+	}
 	slices.SortFunc(entries, func(a, b entry) int { return a.info.ModTime().Compare(b.info.ModTime()) })
 	for _, e := range entries {
 		if total <= maxCacheSize && now.Sub(e.info.ModTime()) <= maxCacheAge {

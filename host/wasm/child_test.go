@@ -159,7 +159,7 @@ func TestCacheDir(t *testing.T) {
 func TestPrune(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Unix(1e9, 0)
-	for name, age := range map[string]time.Duration{"new": 0, "wazero-v1/old": maxCacheAge + 1, "wazero-v1/older": maxCacheAge * 2, "wazero-v1/used": maxCacheAge} {
+	for name, age := range map[string]time.Duration{"metered-new": 0, "somebody's": maxCacheAge * 3, "compiled-old": maxCacheAge * 2, "wazero-v1/old": maxCacheAge + 1, "wazero-v1/older": maxCacheAge * 2, "wazero-v1/used": maxCacheAge} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -171,7 +171,7 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	large := filepath.Join(dir, "large") // sparse, and older than "new"
+	large := filepath.Join(dir, "metered-large") // sparse, and older than "metered-new"
 	if err := os.WriteFile(large, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestPrune(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(left, " "); got != "new" {
-		t.Errorf("left is %q, want only what is new", got)
+	if got := strings.Join(left, " "); got != "metered-new somebody's" {
+		t.Errorf("left is %q, want only what is new, and what is not weir's", got)
 	}
 }
