@@ -145,6 +145,9 @@ func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File,
 			if err == nil {
 				return nil
 			}
+			if ctx.Err() != nil { // weir was told to stop: that is no mistake of the filter
+				return ctx.Err()
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if mistakes, ok := errors.AsType[wasm.Mistakes](err); ok {
@@ -152,9 +155,6 @@ func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File,
 					errs = append(errs, f.Error(m.Path, m.Expand(f.Position)))
 				}
 				return nil
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
 			}
 			errs = append(errs, f.Error(path, err.Error()))
 			return nil

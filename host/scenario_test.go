@@ -122,4 +122,3 @@ func serveFile(t testing.TB, f *config.File) *Server {
 	})
 	return s
 }
-

@@ -13,8 +13,9 @@ import (
 
 // Defaults of Config, each with its reason.
 const (
-	// DefaultFuel is some 5 ms of work, 20 ms at the very worst: a filter that needs more would hold up the queries behind it.
-	DefaultFuel = 5_000_000
+	// DefaultFuel is under a millisecond of ordinary work, and 16 ms of the slowest instruction that there is: a filter that takes longer holds up
+	// the queries behind it. A look-up in a filter takes some 10,000 units.
+	DefaultFuel = 1_000_000
 	// DefaultMemory is ten times what a small Go program needs, and one bad filter can't starve the host with it.
 	DefaultMemory = 32 << 20
 )
@@ -38,7 +39,7 @@ type Config struct {
 	// Module is the path of the module's file. Empty, it is the module that comes with weir and has the name of the filter. Whoever calls
 	// [Runtime.Open] reads it.
 	Module string `koanf:"module"`
-	// Fuel bounds the work of one call, in units of about one instruction. Loading and configuring an instance may take 200 times as much.
+	// Fuel bounds the work of one call, in units of about one instruction. Loading and configuring an instance may take 1,000 times as much.
 	Fuel uint64 `koanf:"fuel"`
 	// Memory bounds the memory of one instance, such as "32MiB". There are about as many instances as cores.
 	Memory Size `koanf:"memory"`

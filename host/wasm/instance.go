@@ -18,7 +18,7 @@ import (
 
 // startFactor is how many times the fuel, host calls and octets of a call an instance may take to load and configure itself: the runtime of
 // a Go program initializes its standard library then.
-const startFactor = 200
+const startFactor = 1000
 
 // documentFuel is the fuel that configure gets on top for each octet of its document. A filter in stock Go takes some 3,000 to read an octet of a list
 // of rules; and the document is the operator's, so that no module can make it longer.

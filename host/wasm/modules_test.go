@@ -260,3 +260,23 @@ func (fakeSnapshot) Next(key []byte) ([]byte, []byte, bool) {
 func (fakeSnapshot) Len() int { return 1 }
 
 func (fakeSnapshot) Prefix([]byte) (int, []byte, bool) { return 0, nil, false }
+
+// A module from outside may be as large as ours: admission and the child's limits leave it room.
+func TestGoModuleFromOutside(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles a large module")
+	}
+	module, ok := filters.Module("rules")
+	if !ok {
+		t.Skip(filters.ErrNotBuilt)
+	}
+	f, err := newRig(t, 0).Open(t.Context(), "rules", Config{Config: bundled["rules"], Grants: []string{"forward"}},
+		Environment{Module: module, Upstreams: []string{"a", "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if v, err := f.Call(query(t)); err != nil || v.Action != chain.Forward {
+		t.Errorf("Call = %+v, %v; want Forward", v, err)
+	}
+}
