@@ -34,7 +34,7 @@ func bigZone(b *testing.B, n int) (path string) {
 }
 
 // shuffled is another number for each i below 2^20.
-func shuffled(i int) int { return i * 0x9E3779B1 & (1<<20 - 1) }
+func shuffled(i int) int { return i * 0x1E3779B1 & (1<<20 - 1) }
 
 var sizes = []struct {
 	name string
