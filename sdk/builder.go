@@ -1,5 +1,7 @@
 package sdk
 
+import "github.com/weirdns/weir/abi"
+
 // Builder makes a response, section by section, in wire format. The zero value is ready for use; a filter has one, and resets
 // it for each response. What does not fit into 65,535 octets, or comes in the wrong order, makes the whole response
 // fail: [Builder.Message] is then nil, which [Call.Respond] turns into a SERVFAIL.
@@ -38,6 +40,29 @@ func (b *Builder) Reset(c *Call) {
 	h := b.message[3:headerSize]
 	h[0], h[1], h[2] = 0, 0, 1
 	h[3], h[4], h[5], h[6], h[7], h[8] = 0, 0, 0, 0, 0, 0
+}
+
+// Answer responds with one RRset of a node, whose owner is the QNAME, and with AA set. A [Builder] makes the same response; this
+// is how nearly all answers from zones are, in one straight function, see [Suffixes].
+func (q Query) Answer(set RRset) Verdict {
+	m := q.octets[messageAt : messageAt+maxMessage]
+	at, size := int(q.question), len(set.Records)
+	if at+size > maxMessage {
+		return q.RespondRCODE(SERVFAIL, NoEDE)
+	}
+	m[2] = 0x84 | m[2]&0x01 // QR, AA, and RD as it was. RFC 1035 section 4.1.1
+	m[3] = 0
+	store64(m[4:], 1<<8|uint64(set.Count>>8&0xFF)<<16|uint64(set.Count&0xFF)<<24) // one question, the answers, nothing else
+	if size <= 32 && cap(set.Records) >= 32 && at+32 <= len(m) {
+		from, to := set.Records[:32], m[at:at+32]
+		store64(to, load64(from))
+		store64(to[8:], load64(from[8:]))
+		store64(to[16:], load64(from[16:]))
+		store64(to[24:], load64(from[24:]))
+	} else {
+		copy(m[at:], set.Records)
+	}
+	return q.pack(abi.Respond, 0, m[:at+size])
 }
 
 // SetAA sets or clears the bit AA, which is clear at first.
@@ -235,20 +260,23 @@ func (b *Builder) name255(m Message, at int) (ok bool) {
 }
 
 // layout says how many octets of RDATA come before the names that may be compressed, and how many names those are: the types
-// of RFC 1035 and those that RFC 3597 section 4 says to expand.
+// of RFC 1035, those that RFC 3597 section 4 says to expand, and those that must not be compressed, but whose names a server that
+// does it nevertheless would otherwise make point to somewhere else.
 func layout(t Type, rdata []byte) (fixed, names int) {
 	switch t {
-	case 2, 3, 4, 5, 7, 8, 9, 12, 23, 30, 39: // NS MD MF CNAME MB MG MR PTR NSAP-PTR NXT DNAME
+	case 2, 3, 4, 5, 7, 8, 9, 12, 23, 30, 39, 47: // NS MD MF CNAME MB MG MR PTR NSAP-PTR NXT DNAME NSEC
 		return 0, 1
-	case 6, 14, 17: // SOA MINFO RP
+	case 6, 14, 17, 58: // SOA MINFO RP TALINK
 		return 0, 2
-	case 15, 18, 21, 36: // MX AFSDB RT KX
+	case 15, 18, 21, 36, 64, 65, 107: // MX AFSDB RT KX SVCB HTTPS LP
 		return 2, 1
 	case 26: // PX
 		return 2, 2
 	case 33: // SRV
 		return 6, 1
-	case 24: // SIG
+	case 66: // DSYNC
+		return 5, 1
+	case 24, 46: // SIG RRSIG
 		return 18, 1
 	case 35: // NAPTR: order, preference, and three character strings
 		at := 4
@@ -289,4 +317,11 @@ func (b *Builder) room(s Section, octets, records int) bool {
 	}
 	c[0], c[1] = byte(n>>8), byte(n)
 	return true
+}
+
+// store64 writes eight octets, in the order of load64.
+func store64(b []byte, x uint64) {
+	_ = b[7]
+	b[0], b[1], b[2], b[3] = byte(x), byte(x>>8), byte(x>>16), byte(x>>24)
+	b[4], b[5], b[6], b[7] = byte(x>>32), byte(x>>40), byte(x>>48), byte(x>>56)
 }

@@ -37,7 +37,7 @@ func (f *frame) message() []byte {
 // what the other methods return.
 type Call struct {
 	frame
-	result []byte // what the last verdict points to, so that it stays alive until the host has read it
+	result []byte // what the last verdict points to, for a native host
 }
 
 // Query is a query on its way down.

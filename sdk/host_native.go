@@ -57,3 +57,6 @@ func (i *Instance) Query() uint64 { return uint64(i.filter.Query(Query{&i.call})
 
 // Response is described at Query.
 func (i *Instance) Response() uint64 { return uint64(i.filter.Response(Response{&i.call})) }
+
+// remember keeps what a verdict points to, for [Instance.Octets].
+func (c *Call) remember(octets []byte) { c.result = octets }

@@ -29,6 +29,9 @@ func (c *Call) Explain() *Line {
 	return &line
 }
 
+// Explained reports whether somebody reads what is explained.
+func (c *Call) Explained() bool { return c.flags&abi.FlagExplain != 0 }
+
 // Text appends a string.
 func (l *Line) Text(s string) *Line {
 	if l != nil {

@@ -10,17 +10,16 @@ import "math/bits"
 // labels are looked up, the longest first. A zone is found only if all its octets are equal, so a collision costs time and
 // nothing else.
 //
-//	offsets   0    4     9        17
-//	          3www 4corp 7example 0
-//	               <------------->     3 labels: are there zones of 3 labels?  hash, look up, compare
-//	                     <------->     2 labels: no zone has 2 labels
+//	3www 4corp 7example 0      4 labels: no zone has 4 labels, skip one
+//	     4corp 7example 0      3 labels: are there zones of 3 labels?  hash, look up, compare
+//	           7example 0      2 labels: and so on
 //
 // # How it is written
 //
 // WebAssembly that Go makes has no loops and branches: a jump within a function sets a number and goes through one table of all
 // places, and a call costs more than that; comparing strings of 24 octets costs eight calls. So a lookup is one function
-// that calls nothing, and goes straight where it can: names of up to 6 labels and zones of up to 32 octets, which nearly
-// all are, are split, hashed and compared without a jump, with loads of eight octets from which masks cut what is too much.
+// that calls nothing, and goes straight where it can: zones of up to 32 octets, which nearly all are, are hashed and compared
+// without a jump, with loads of eight octets from which masks cut what is too much.
 // Each suffix is hashed for itself, because most lists have zones of one or two different numbers of labels; a hash that
 // grows from label to label was slower.
 type Suffixes struct {
@@ -30,9 +29,7 @@ type Suffixes struct {
 	depths  uint64 // bit n: there is a zone of n labels; bit 63: of 63 or more
 	deepest int    // labels of the zone that has most
 
-	// Scratch memory of a lookup.
-	offsets [256]uint8 // of the labels, and then of the root
-	room    room       // for names that don't lie in a room
+	room room // for names that don't lie in a room
 }
 
 // room is a name with octets behind it that may be read.
@@ -103,65 +100,79 @@ func (s *Suffixes) Longest(name []byte) (value, size int, ok bool) {
 		return 0, 0, false
 	}
 	copy(s.room[:], name)
-	return s.longest(&s.room)
+	labels := 0
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		labels++
+	}
+	return s.search(&s.room, len(name), labels)
 }
 
-// Longest is [Suffixes.Longest] for the QNAME.
+// Longest is [Suffixes.Longest] for the QNAME. It is written for the way that most lookups go: the first candidate is within four
+// labels of the name, and is there, or there is no other. All else is for search.
 func (c *Call) Longest(s *Suffixes) (value, size int, ok bool) {
-	if s.count == 0 {
+	b, n, labels := (*room)(c.octets[:]), int(c.qnameSize), int(c.labels)
+	if labels >= 63 {
+		return s.search(b, n, labels)
+	}
+	candidates := s.depths & (2<<uint(labels) - 1)
+	if candidates == 0 {
 		return 0, 0, false
 	}
-	return s.longest((*room)(c.octets[:]))
+	depth := 63 - bits.LeadingZeros64(candidates)
+	k := labels - depth // labels to skip
+	if k > 4 {
+		return s.search(b, n, labels)
+	}
+	at := (1 + int(b[0])) & (-k >> 63)
+	at += (1 + int(b[at&0xFF])) & ((1 - k) >> 63)
+	at += (1 + int(b[at&0xFF])) & ((2 - k) >> 63)
+	at += (1 + int(b[at&0xFF])) & ((3 - k) >> 63)
+	size = n - at
+	name := b[at&0xFF:]
+	x0 := load64(name) & masks[(size+32)&0x1FF]
+	x1 := load64(name[8:]) & masks[(size+24)&0x1FF]
+	x2 := load64(name[16:]) & masks[(size+16)&0x1FF]
+	x3 := load64(name[24:]) & masks[(size+8)&0x1FF]
+	h := x0*multiplier0 ^ x1*multiplier1 ^ x2*multiplier2 ^ x3*multiplier3
+	h = (h ^ h>>32) * multiplier0 >> 32
+	o := &s.slots[h&uint64(len(s.slots)-1)]
+	if size > 32 || o.tag != h<<32|uint64(size) {
+		if size <= 32 && o.tag == 0 && candidates == 1<<uint(depth) {
+			return 0, 0, false
+		}
+		return s.search(b, n, labels)
+	}
+	key := s.keys[o.key:]
+	if x0^load64(key)&masks[(size+32)&0x1FF]|x1^load64(key[8:])&masks[(size+24)&0x1FF]|
+		x2^load64(key[16:])&masks[(size+16)&0x1FF]|x3^load64(key[24:])&masks[(size+8)&0x1FF] != 0 {
+		return s.search(b, n, labels)
+	}
+	return int(o.value), size, true
 }
 
-// longest looks up the name at the beginning of b, which is well formed.
-func (s *Suffixes) longest(b *room) (value, size int, ok bool) {
-	// Where the labels begin. A step at the root stays there, so six are made without a look.
-	at, labels := step(s, b, 0, 0)
-	at, labels = step(s, b, at, labels)
-	at, labels = step(s, b, at, labels)
-	at, labels = step(s, b, at, labels)
-	at, labels = step(s, b, at, labels)
-	at, labels = step(s, b, at, labels)
-	for b[at&0xFF] != 0 && labels < 128 {
-		at, labels = step(s, b, at, labels)
-	}
-	s.offsets[labels&0xFF] = uint8(at)
-
-	// From here on, depth is a number of labels of which there are zones, 63 standing for all above.
+// search looks up the name of n octets and so many labels at the beginning of b, which is well formed.
+//
+//go:noinline
+func (s *Suffixes) search(b *room, n, labels int) (value, size int, ok bool) {
+	at := 0
 	for depth := min(labels, s.deepest); ; depth-- {
+		// The next number of labels of which there are zones, 63 standing for all above.
 		if depth < 63 {
 			depth = 63 - bits.LeadingZeros64(s.depths&(2<<(uint(depth)&63)-1))
 			if depth < 0 {
 				return 0, 0, false
 			}
 		}
-		start := int(s.offsets[(labels-depth)&0xFF])
-		n := at + 1 - start
-		name := b[start&0xFF:]
-		h := (load64(name)&masks[(n+32)&0x1FF])*multiplier0 ^
-			(load64(name[8:])&masks[(n+24)&0x1FF])*multiplier1 ^
-			(load64(name[16:])&masks[(n+16)&0x1FF])*multiplier2 ^
-			(load64(name[24:])&masks[(n+8)&0x1FF])*multiplier3
-		if n > 32 {
-			h = mixRest(h, name, n)
+		for ; labels > depth; labels-- {
+			skip := 1 + int(b[at&0xFF])
+			at, n = at+skip, n-skip
 		}
-		h = (h ^ h>>32) * multiplier0 >> 32
+		h := hash(b, at, n)
 		tag := h<<32 | uint64(n)
 		for i := h; ; i++ {
 			o := &s.slots[i&uint64(len(s.slots)-1)]
-			if o.tag == tag {
-				key := s.keys[o.key:]
-				differ := (load64(name)^load64(key))&masks[(n+32)&0x1FF] |
-					(load64(name[8:])^load64(key[8:]))&masks[(n+24)&0x1FF] |
-					(load64(name[16:])^load64(key[16:]))&masks[(n+16)&0x1FF] |
-					(load64(name[24:])^load64(key[24:]))&masks[(n+8)&0x1FF]
-				if n > 32 {
-					differ |= compareRest(name, key, n)
-				}
-				if differ == 0 {
-					return int(o.value), n, true
-				}
+			if o.tag == tag && differ(b[at:], s.keys[o.key:], n) == 0 {
+				return int(o.value), n, true
 			}
 			if o.tag == 0 {
 				break
@@ -170,41 +181,23 @@ func (s *Suffixes) longest(b *room) (value, size int, ok bool) {
 	}
 }
 
-// step notes the offset of a label and goes to the next one, or stays at the root.
-func step(s *Suffixes, b *room, at, labels int) (int, int) {
-	n := int(b[at&0xFF])
-	more := (n + 0xFF) >> 8 // 0 at the root, else 1
-	s.offsets[labels&0xFF] = uint8(at)
-	return at + n + more, labels + more
-}
-
 // hash returns the hash of the suffix of n octets at an offset.
 func hash(b *room, start, n int) uint64 {
-	name := b[start:]
-	h := (load64(name)&masks[n+32])*multiplier0 ^ (load64(name[8:])&masks[n+24])*multiplier1 ^
-		(load64(name[16:])&masks[n+16])*multiplier2 ^ (load64(name[24:])&masks[n+8])*multiplier3
-	h = mixRest(h, name, n)
+	name := b[start&0xFF:]
+	h := (load64(name)&masks[(n+32)&0x1FF])*multiplier0 ^ (load64(name[8:])&masks[(n+24)&0x1FF])*multiplier1 ^
+		(load64(name[16:])&masks[(n+16)&0x1FF])*multiplier2 ^ (load64(name[24:])&masks[(n+8)&0x1FF])*multiplier3
+	for i := 32; i < n; i += 8 {
+		h = (h ^ h>>32 ^ load64(name[i:])&masks[(n-i+32)&0x1FF]) * multiplier1
+	}
 	return (h ^ h>>32) * multiplier0 >> 32
 }
 
-// mixRest mixes what is behind the 32nd octet into a hash.
-//
-//go:noinline
-func mixRest(h uint64, name []byte, n int) uint64 {
-	for i := 32; i < n; i += 8 {
-		h = (h ^ h>>32 ^ load64(name[i:])&masks[n-i+32]) * multiplier1
+// differ is 0 if two suffixes of n octets are equal.
+func differ(name, key []byte, n int) (d uint64) {
+	for i := 0; i < n; i += 8 {
+		d |= (load64(name[i:]) ^ load64(key[i:])) & masks[(n-i+32)&0x1FF]
 	}
-	return h
-}
-
-// compareRest is 0 if two zones of n octets are equal behind the 32nd.
-//
-//go:noinline
-func compareRest(name, key []byte, n int) (differ uint64) {
-	for i := 32; i < n; i += 8 {
-		differ |= (load64(name[i:]) ^ load64(key[i:])) & masks[n-i+32]
-	}
-	return differ
+	return d
 }
 
 // Multipliers of the hash: odd, with well spread bits.

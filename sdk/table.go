@@ -24,27 +24,21 @@ type Buffer struct{ octets []byte }
 // bufferSize is the first size of a buffer: the nodes of ordinary zones, with some dozens of addresses, fit.
 const bufferSize = 4096
 
-// fit makes room for size octets, and returns it. It reports false if the last call had that much already.
-func (b *Buffer) fit(size int) bool {
-	if size <= len(b.octets) {
-		return false
-	}
-	b.octets = make([]byte, max(size, bufferSize, 2*len(b.octets)))
-	return true
-}
+// Grow makes room for values of size octets, and 4,096 at least. Called in Configure, it spares the first query the allocation.
+func (b *Buffer) Grow(size int) { b.octets = make([]byte, max(size, bufferSize, 2*len(b.octets))) }
 
 // Get returns the value of exactly this key.
 func (t *Table) Get(key []byte, b *Buffer) (value []byte, ok bool) {
-	b.fit(1)
 	for {
 		n := tableGet(t.index, key, b.octets)
 		if n < 0 {
 			return nil, false
 		}
 		size := int(uint32(n))
-		if !b.fit(size) {
+		if size <= len(b.octets) {
 			return b.octets[:size], true
 		}
+		b.Grow(size)
 	}
 }
 
@@ -52,47 +46,47 @@ func (t *Table) Get(key []byte, b *Buffer) (value []byte, ok bool) {
 // name[len(name)-matched:]. In a zone table, that is the closest encloser (RFC 4592 section 3.3.1), or the zone cut or DNAME
 // on the way to it.
 func (t *Table) Longest(name []byte, b *Buffer) (value []byte, matched int, ok bool) {
-	b.fit(1)
 	for {
 		n := tableLongest(t.index, name, b.octets)
 		if n < 0 {
 			return nil, 0, false
 		}
 		size := int(uint32(n))
-		if !b.fit(size) {
+		if size <= len(b.octets) {
 			return b.octets[:size], int(n >> 32), true
 		}
+		b.Grow(size)
 	}
 }
 
 // Next returns the first key after this one in canonical order (RFC 4034 section 6.1), and its value. An empty key comes
 // before all: the first key of a zone table is the apex.
 func (t *Table) Next(key []byte, b *Buffer) (next, value []byte, ok bool) {
-	b.fit(1)
 	for {
 		n := tableNext(t.index, key, b.octets)
 		if n < 0 {
 			return nil, nil, false
 		}
 		matched, size := int(n>>32), int(uint32(n))
-		if !b.fit(matched + size) {
+		if matched+size <= len(b.octets) {
 			return b.octets[:matched], b.octets[matched : matched+size], true
 		}
+		b.Grow(matched + size)
 	}
 }
 
 // Prefix returns the value of the longest prefix that holds an address of 4 or 16 octets, and the bits of the prefix.
 func (t *Table) Prefix(address []byte, b *Buffer) (value []byte, bits int, ok bool) {
-	b.fit(1)
 	for {
 		n := tablePrefix(t.index, address, b.octets)
 		if n < 0 {
 			return nil, 0, false
 		}
 		size := int(uint32(n))
-		if !b.fit(size) {
+		if size <= len(b.octets) {
 			return b.octets[:size], int(n >> 32), true
 		}
+		b.Grow(size)
 	}
 }
 
@@ -110,8 +104,9 @@ const (
 )
 
 // RRset is an RRset of a node. Its records are in wire format, each with an owner of two octets.
+//
+// It has four words, so that the compiler keeps it out of memory.
 type RRset struct {
-	Type    Type
 	Count   int
 	Records []byte
 }
@@ -135,13 +130,13 @@ func (n Node) Flags() uint8 { return n[0] }
 func (n Node) Len() int { return int(n[2]) | int(n[3])<<8 }
 
 // At returns RRset i, from 0 to Len()-1.
-func (n Node) At(i int) RRset {
+func (n Node) At(i int) (t Type, set RRset) {
 	at := 4 + 8*n.Len()
 	for j := 0; ; j++ {
 		e := load64(n[4+8*j:])
 		size := int(e >> 32)
 		if j == i {
-			return RRset{Type(e), int(e >> 16 & 0xFFFF), n[at : at+size]}
+			return Type(e), RRset{int(e >> 16 & 0xFFFF), n[at : at+size]}
 		}
 		at += size
 	}
@@ -155,7 +150,7 @@ func (n Node) RRset(t Type) (set RRset, ok bool) {
 		e := load64(n[4+8*i:])
 		size := int(e >> 32)
 		if Type(e) == t {
-			return RRset{t, int(e >> 16 & 0xFFFF), n[at : at+size]}, true
+			return RRset{int(e >> 16 & 0xFFFF), n[at : at+size]}, true
 		}
 		at += size
 	}

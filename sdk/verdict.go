@@ -65,6 +65,6 @@ func AppendQuestion(dst, name []byte, qtype Type) []byte {
 }
 
 func (c *Call) pack(verdict, argument uint8, octets []byte) Verdict {
-	c.result = octets
+	c.remember(octets)
 	return Verdict(abi.Pack(verdict, argument, uint16(len(octets)), address(octets)))
 }

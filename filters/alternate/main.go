@@ -2,9 +2,7 @@
 // manual page.
 package main
 
-import (
-	"github.com/weirdns/weir/sdk"
-)
+import "github.com/weirdns/weir/sdk"
 
 func init() { sdk.Register(newFilter()) }
 
@@ -28,9 +26,9 @@ type alternate struct {
 	name     string // of the upstream, for whoever explains
 }
 
-// fits reports whether this alternate is for such a response to such a question.
-func (a *alternate) fits(r sdk.Response) bool {
-	if a.classes&sdk.Responses(r.Class()) == 0 {
+// fits reports whether this alternate is for a response of such a class to such a question.
+func (a *alternate) fits(r sdk.Response, class sdk.Interest) bool {
+	if a.classes&class == 0 {
 		return false
 	}
 	if a.types != nil {
@@ -90,10 +88,10 @@ func (f *filter) response(r sdk.Response) sdk.Verdict {
 		state = newCookie(0, r.Class()) // the host keeps the first response
 	}
 	better := !first && rank(r.Class()) < state.rank()
-	if r.Attempt() < maxRounds {
+	if class := sdk.Responses(r.Class()); r.Attempt() < maxRounds {
 		for i := state.next(); i < len(f.alternates); i++ {
 			a := &f.alternates[i]
-			if !a.fits(r) {
+			if !a.fits(r, class) {
 				continue
 			}
 			options, kept := a.options, state.kept()

@@ -18,7 +18,30 @@ func (a *authority) query(q sdk.Query) sdk.Verdict {
 	if q.QCLASS() != classIN {
 		return sdk.Next
 	}
-	how, link := a.walk(q.Call)
+	// Where there is one zone, its table knows as well what is in it.
+	table, size, held := 0, 0, true
+	if a.zones.Len() > 1 {
+		if table, size, held = q.Longest(&a.zones); !held || table == delegated {
+			return a.rest(q, found{held: held, table: table, size: size})
+		}
+	}
+	name := q.QNAME()
+	node, matched, ok := a.tables[table].Longest(name, &a.node)
+	// The name exists and has the type: that is nearly always so, and all there is to it. Whatever is special goes to walk.
+	if matched == len(name) && node[0]&(sdk.NodeCut|sdk.NodeApex) == 0 && a.ttl < 0 && !q.Explained() {
+		if set, ok := sdk.Node(node).RRset(q.QTYPE()); ok {
+			return q.Answer(set)
+		}
+	}
+	if a.zones.Len() == 1 {
+		_, size, held = q.Longest(&a.zones)
+	}
+	return a.rest(q, found{held, table, size, ok, node, matched})
+}
+
+// rest is query for all that isn't simple.
+func (a *authority) rest(q sdk.Query, f found) sdk.Verdict {
+	how, link := a.walk(q.Call, f)
 	switch {
 	case how == answered:
 		return q.Respond(a.builder.Message())
@@ -33,13 +56,34 @@ func (a *authority) query(q sdk.Query) sdk.Verdict {
 	return a.ask(q.Call, link)
 }
 
+// found is what there is for a name: the zone, and in it the closest encloser, or the zone cut or DNAME on the way to it.
+type found struct {
+	held    bool // there is a zone, or a delegated one
+	table   int  // index of its table, or delegated
+	size    int  // octets of the zone's name
+	ok      bool // the table still holds the zone
+	node    sdk.Node
+	matched int // octets of the owner of the node
+}
+
+// find looks a name up.
+func (a *authority) find(name []byte) (f found) {
+	f.table, f.size, f.held = a.zones.Longest(name)
+	if f.held && f.table != delegated {
+		var value []byte
+		value, f.matched, f.ok = a.tables[f.table].Longest(name, &a.node)
+		f.node = value
+	}
+	return f
+}
+
 // response is called with the answer to what query asked: the end of a chain that leads outside. The chain is walked again, since
 // nothing is remembered between calls, and the answer is put behind it.
 func (a *authority) response(r sdk.Response) sdk.Verdict {
 	if !r.Asked() {
 		return sdk.Next
 	}
-	how, link := a.walk(r.Call)
+	how, link := a.walk(r.Call, a.find(r.QNAME()))
 	switch {
 	case how == answered: // the zone changed meanwhile
 		return r.Respond(a.builder.Message())
@@ -88,27 +132,20 @@ type place struct {
 	apex  []byte     // of the zone
 }
 
-// walk answers the question from the zones. RFC 1034 section 4.3.2, with RFC 4592 for wildcards and RFC 6672 for DNAME. It
-// returns how that ended, and after how many links of CNAMEs.
-func (a *authority) walk(c *sdk.Call) (how outcome, link int) {
+// walk answers the question from the zones, beginning with what was found for the QNAME. RFC 1034 section 4.3.2, with RFC 4592 for
+// wildcards and RFC 6672 for DNAME. It returns how that ended, and after how many links of CNAMEs.
+func (a *authority) walk(c *sdk.Call, f found) (how outcome, link int) {
 	qtype := c.QTYPE()
 	at := place{name: c.QNAME(), owner: sdk.QNAME}
-	for {
+	for ; ; f = a.find(at.name) {
 		// Step 2: the zone that is the nearest ancestor.
-		var table, size int
-		var ok bool
-		if link == 0 {
-			table, size, ok = c.Longest(&a.zones)
-		} else {
-			table, size, ok = a.zones.Longest(at.name)
-		}
-		if !ok || table == delegated {
+		if !f.held || f.table == delegated {
 			if e := c.Explain(); e != nil {
-				a.explainOutside(e, at.name, size, ok)
+				a.explainOutside(e, at.name, f.size, f.held)
 			}
 			return outside, link
 		}
-		at.zone, at.apex = a.tables[table], at.name[len(at.name)-size:]
+		at.zone, at.apex = a.tables[f.table], at.name[len(at.name)-f.size:]
 		if link == 0 {
 			if qtype == sdk.TypeAXFR || qtype == sdk.TypeIXFR {
 				return refused, 0
@@ -116,15 +153,14 @@ func (a *authority) walk(c *sdk.Call) (how outcome, link int) {
 			a.builder.Reset(c)
 			a.builder.SetAA(true)
 		}
-		if qtype == sdk.TypeDS && size == len(at.name) && size > 1 {
-			a.parentSide(&at)
+		if qtype == sdk.TypeDS && f.size == len(at.name) && f.size > 1 {
+			a.parentSide(&at, &f)
 		}
-		// Step 3: the closest encloser, or the zone cut or DNAME on the way to it.
-		value, matched, ok := at.zone.Longest(at.name, &a.node)
-		if !ok {
+		if !f.ok {
 			return outside, link // the table doesn't hold this zone any more
 		}
-		node := sdk.Node(value)
+		// Step 3: the closest encloser, or the zone cut or DNAME on the way to it.
+		node, matched := f.node, f.matched
 		flags := node.Flags()
 		exact := matched == len(at.name)
 		switch {
@@ -145,10 +181,11 @@ func (a *authority) walk(c *sdk.Call) (how outcome, link int) {
 		case !exact && flags&sdk.NodeWildcard != 0:
 			// The source of synthesis is the child "*" of the closest encloser. RFC 4592 section 3.3.1
 			wildcard := append(append(a.name[:0], 1, '*'), at.name[len(at.name)-matched:]...)
-			if value, ok = at.zone.Get(wildcard, &a.node); !ok {
+			value, ok := at.zone.Get(wildcard, &a.node)
+			if !ok {
 				return outside, link
 			}
-			node = sdk.Node(value)
+			node = value
 			flags = node.Flags()
 		case !exact:
 			if a.throughAll || a.fallsThrough(at.name) {
@@ -186,27 +223,27 @@ func (a *authority) walk(c *sdk.Call) (how outcome, link int) {
 
 // parentSide moves at from a child zone to its parent, if that is held here too and has something at the name: records of type DS
 // are the parent's. Without a parent, the child says that it has none. RFC 4035 section 3.1.4.1
-func (a *authority) parentSide(at *place) {
+func (a *authority) parentSide(at *place, f *found) {
 	parent := at.name[1+int(at.name[0]):]
 	table, size, ok := a.zones.Longest(parent)
 	if !ok || table == delegated {
 		return
 	}
 	zone := a.tables[table]
-	if _, matched, ok := zone.Longest(at.name, &a.node); ok && matched == len(at.name) {
+	if value, matched, ok := zone.Longest(at.name, &a.parent); ok && matched == len(at.name) {
 		at.zone, at.apex = zone, parent[len(parent)-size:]
+		f.node, f.matched, f.ok = value, matched, true
 	}
 }
 
 // anyOf chooses the RRset that answers the QTYPE ANY: the first one that isn't of DNSSEC. RFC 8482 section 4.1
 func anyOf(node sdk.Node) (set sdk.RRset, ok bool) {
 	for i := range node.Len() {
-		set = node.At(i)
-		switch set.Type {
+		switch t, set := node.At(i); t {
 		case sdk.TypeRRSIG, sdk.TypeNSEC, sdk.TypeNSEC3:
-			continue
+		default:
+			return set, true
 		}
-		return set, true
 	}
 	return sdk.RRset{}, false
 }

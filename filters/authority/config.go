@@ -10,6 +10,9 @@ import (
 // configure reads the configuration that README.md describes.
 func (a *authority) configure(c *sdk.Config) sdk.Interest {
 	a.ttl = -1
+	a.node.Grow(0)
+	a.other.Grow(0)
+	a.parent.Grow(0)
 	var outside [][]byte // what delegate lists
 	for key := range c.Object() {
 		switch key {
@@ -45,6 +48,9 @@ func (a *authority) configure(c *sdk.Config) sdk.Interest {
 			c.MistakeAt("delegate["+strconv.Itoa(i)+"]", "this is the whole zone of table \""+a.tables[earlier].Name+
 				"\": take the table out of zones, or delegate names below the apex")
 		}
+	}
+	if len(a.tables) == 0 {
+		return 0
 	}
 	return sdk.Queries
 }

@@ -23,6 +23,7 @@ type authority struct {
 	builder  sdk.Builder
 	node     sdk.Buffer // the node that answers
 	other    sdk.Buffer // the apex, for its SOA, or glue
+	parent   sdk.Buffer // the node of a child zone in its parent
 	name     [sdk.MaxName]byte
 	question [sdk.MaxName + 4]byte
 

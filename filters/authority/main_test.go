@@ -7,3 +7,5 @@ import (
 )
 
 func TestCases(t *testing.T) { sdktest.Run(t, "testdata/*.txtar", sdktest.Native(newFilter)) }
+
+func TestAllocations(t *testing.T) { sdktest.Allocations(t, "testdata/*.txtar", newFilter) }

@@ -111,27 +111,20 @@ func (h *Host) MetricAdd(number uint32, value float64) {
 func (h *Host) TableGet(number uint32, key, out []byte) int64 {
 	h.count()
 	value, ok := h.tables[number].values[string(key)]
-	return give(string(key), value, ok, out)
+	return give(len(key), value, ok, out)
 }
 
 // TableLongest implements [sdk.Host].
 func (h *Host) TableLongest(number uint32, name, out []byte) int64 {
 	h.count()
-	t := h.tables[number]
-	key, ok := t.longest(string(name))
-	return give(key, t.values[key], ok, out)
+	value, size, ok := h.tables[number].longest(name)
+	return give(size, value, ok, out)
 }
 
 // TableExact is TableLongest for a name that is a key: one look into a map, for benchmarks of what calls it. It counts no calls.
 func (h *Host) TableExact(number uint32, name, out []byte) int64 {
 	value, ok := h.tables[number].values[string(name)]
-	if !ok {
-		return -1
-	}
-	if len(value) <= len(out) {
-		copy(out, value)
-	}
-	return int64(len(name))<<32 | int64(len(value))
+	return give(len(name), value, ok, out)
 }
 
 // TableNext implements [sdk.Host].
@@ -153,14 +146,14 @@ func (h *Host) TableNext(number uint32, key, out []byte) int64 {
 func (h *Host) TablePrefix(uint32, []byte, []byte) int64 { return -1 }
 
 // give copies a value, if it fits, and makes the result of a table function.
-func give(key string, value []byte, ok bool, out []byte) int64 {
+func give(matched int, value []byte, ok bool, out []byte) int64 {
 	if !ok {
 		return -1
 	}
 	if len(value) <= len(out) {
 		copy(out, value)
 	}
-	return int64(len(key))<<32 | int64(len(value))
+	return int64(matched)<<32 | int64(len(value))
 }
 
 // Instance is one instance of a filter, native or Wasm, as a host sees it.
@@ -190,17 +183,10 @@ type native struct {
 	instance *sdk.Instance
 }
 
-func (n *native) bind() (unbind func()) {
-	running.Lock()
-	before := sdk.Bind(n.host)
-	return func() {
-		sdk.Bind(before)
-		running.Unlock()
-	}
-}
-
 func (n *native) Configure(size int) (uint64, []byte) {
-	defer n.bind()()
+	running.Lock()
+	defer running.Unlock()
+	defer sdk.Bind(sdk.Bind(n.host))
 	result := n.instance.Configure(size)
 	return result, n.instance.Octets()
 }
@@ -208,7 +194,9 @@ func (n *native) Configure(size int) (uint64, []byte) {
 func (n *native) Frame() []byte { return n.instance.Frame() }
 
 func (n *native) Call(phase uint8) (uint64, []byte) {
-	defer n.bind()()
+	running.Lock()
+	defer running.Unlock()
+	defer sdk.Bind(sdk.Bind(n.host))
 	var verdict uint64
 	if phase == abi.PhaseQuery {
 		verdict = n.instance.Query()

@@ -3,6 +3,7 @@
 package sdktest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/sdk"
 )
 
 // Run runs the cases of all files that match a pattern, each file against a filter of its own. It is an error if none does.
@@ -36,30 +38,96 @@ func Run(t *testing.T, pattern string, open Open) {
 // Run runs the cases of one file.
 func (f *File) Run(t *testing.T, open Open) {
 	t.Helper()
-	r, err := f.open(open)
-	if err != nil {
-		if f.Error == "" || err.Error() != f.Error {
-			t.Fatalf("configure: got error\n%v\nwant\n%s", err, f.Error)
-		}
+	r, mistakes := f.start(open)
+	for _, m := range mistakes {
+		t.Error(m)
+	}
+	if r == nil {
 		return
 	}
-	if f.Error != "" {
-		t.Fatalf("configure: got no error, want\n%s", f.Error)
-	}
-	if f.Interest != nil && r.interest != *f.Interest {
-		t.Errorf("configure: got interest %#x, want %#x", r.interest, *f.Interest)
-	}
 	for _, c := range f.Cases {
-		t.Run(fmt.Sprintf("%d %s", c.Line, c.Steps[0].Call), func(t *testing.T) { r.run(t, c) })
+		t.Run(fmt.Sprintf("%d %s", c.Line, c.Steps[0].Call), func(t *testing.T) {
+			for _, m := range r.run(c) {
+				t.Error(m)
+			}
+		})
 	}
 }
 
-// Runner is a configured instance of a filter that calls are made to.
+// Allocations runs the cases of all files that match a pattern against a native filter, and reports calls that allocate. Cases that
+// explain are left out: nobody minds there.
+func Allocations(t *testing.T, pattern string, newFilter func() sdk.Filter) {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("files of cases %s: %d found, %v", pattern, len(names), err)
+	}
+	for _, name := range names {
+		f, err := ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := f.start(Native(newFilter))
+		if r == nil {
+			continue
+		}
+		r.again = func(step Step, phase uint8) string {
+			if step.Query.flags&abi.FlagExplain != 0 {
+				return ""
+			}
+			frame := bytes.Clone(r.saved)
+			if n := testing.AllocsPerRun(5, func() {
+				copy(r.instance.Frame(), frame)
+				r.instance.Call(phase)
+			}); n > 0 {
+				return fmt.Sprintf("%v allocations in a call", n)
+			}
+			return ""
+		}
+		for _, c := range f.Cases {
+			for _, m := range r.run(c) {
+				t.Errorf("%s: %s", name, m)
+			}
+		}
+	}
+}
+
+// failures returns what Run would report.
+func (f *File) failures(open Open) []string {
+	r, all := f.start(open)
+	if r != nil {
+		for _, c := range f.Cases {
+			all = append(all, r.run(c)...)
+		}
+	}
+	return all
+}
+
+// start opens an instance and compares the outcome of configure. The runner is nil if there is nothing to call.
+func (f *File) start(open Open) (r *runner, mistakes []string) {
+	r, err := f.open(open)
+	switch {
+	case err != nil && err.Error() == f.Error && f.Error != "":
+		return nil, nil
+	case err != nil:
+		return nil, []string{fmt.Sprintf("configure: got error\n%v\nwant\n%s", err, f.Error)}
+	case f.Error != "":
+		return nil, []string{"configure: got no error, want\n" + f.Error}
+	case f.Interest != nil && r.interest != *f.Interest:
+		mistakes = append(mistakes, fmt.Sprintf("configure: got interest %#x, want %#x", r.interest, *f.Interest))
+	}
+	return r, mistakes
+}
+
+// runner is a configured instance of a filter that calls are made to.
 type runner struct {
 	file     *File
 	host     *Host
 	instance Instance
 	interest uint64
+
+	again func(Step, uint8) string // is called after each call, if it is set, and says what is wrong
+	saved []byte                   // the frame as it was before that call
 }
 
 // open makes and configures an instance. The error is what configure says.
@@ -76,11 +144,14 @@ func (f *File) open(open Open) (*runner, error) {
 	if int64(result) < 0 {
 		return nil, fmt.Errorf("%s", text)
 	}
-	return &runner{f, host, instance, result}, nil
+	return &runner{file: f, host: host, instance: instance, interest: result}, nil
 }
 
-// run makes the calls of one case.
-func (r *runner) run(t *testing.T, c Case) {
+// run makes the calls of one case, and returns what is not as it should be.
+func (r *runner) run(c Case) (mistakes []string) {
+	wrong := func(step Step, format string, a ...any) {
+		mistakes = append(mistakes, fmt.Sprintf("line %d: %s\n", step.Line, step.Call)+fmt.Sprintf(format, a...))
+	}
 	var cookie uint64
 	var attempts [3]byte // by phase
 	called := false      // the last verdict was Ask or Forward in the response phase, so the answer always comes
@@ -94,11 +165,13 @@ func (r *runner) run(t *testing.T, c Case) {
 		if interested {
 			frame := r.instance.Frame()
 			if len(frame) != abi.FrameTotal {
-				t.Fatalf("frame has %d octets, want %d", len(frame), abi.FrameTotal)
+				wrong(step, "frame has %d octets, want %d", len(frame), abi.FrameTotal)
+				return mistakes
 			}
 			r.fill(frame, step, message, class)
 			frame[abi.FramePhase], frame[abi.FrameAttempt] = phase, attempts[phase]
 			binary.LittleEndian.PutUint64(frame[abi.FrameCookie:], cookie)
+			r.saved = append(r.saved[:0], frame...)
 			r.host.begin()
 			v, octets := r.instance.Call(phase)
 			frame = r.instance.Frame() // the memory of a module may have grown
@@ -107,20 +180,27 @@ func (r *runner) run(t *testing.T, c Case) {
 			explained = r.host.Explained
 			var err error
 			if verdict, records, err = r.describe(v, octets, frame, step); err != nil {
-				t.Fatalf("line %d: %s: %v", step.Line, step.Call, err)
+				wrong(step, "%v", err)
+				return mistakes
+			}
+			if r.again != nil {
+				if m := r.again(step, phase); m != "" {
+					wrong(step, "%s", m)
+				}
 			}
 		}
 		called = strings.HasPrefix(verdict, "ask") || step.Response != nil && strings.HasPrefix(verdict, "forward")
 		if verdict != step.Verdict && (step.Verdict != "" || interested) {
-			t.Errorf("line %d: %s\n got verdict %s\nwant verdict %s", step.Line, step.Call, verdict, step.Verdict)
+			wrong(step, " got verdict %s\nwant verdict %s", verdict, step.Verdict)
 		}
 		if !slices.Equal(records, step.Records) {
-			t.Errorf("line %d: %s\n got records\n%s\nwant records\n%s", step.Line, step.Call, strings.Join(records, "\n"), strings.Join(step.Records, "\n"))
+			wrong(step, " got records\n%s\nwant records\n%s", strings.Join(records, "\n"), strings.Join(step.Records, "\n"))
 		}
 		if !slices.Equal(explained, step.Explained) {
-			t.Errorf("line %d: %s\n got explained %q\nwant explained %q", step.Line, step.Call, explained, step.Explained)
+			wrong(step, " got explained %q\nwant explained %q", explained, step.Explained)
 		}
 	}
+	return mistakes
 }
 
 // message makes the message of a step, and the class of a response.

@@ -132,29 +132,30 @@ func packNode(sets map[uint16][]dns.RR) ([]byte, error) {
 	return append(head, records...), nil
 }
 
-// longest returns the longest key that is name or an ancestor, from the top, not below a cut or DNAME in a zone.
-func (t *table) longest(name string) (key string, ok bool) {
-	var suffixes []string
-	for n := name; ; n = parent(n) {
-		suffixes = append(suffixes, n)
-		if n == "\x00" {
-			break
-		}
+// longest returns the value of the longest key that name is in, and the size of that key: from the top, not below a cut or DNAME in a
+// zone. It allocates nothing, so that what allocates in a test is the filter.
+func (t *table) longest(name []byte) (value []byte, size int, ok bool) {
+	var offsets [128]int
+	labels := 0
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		offsets[labels] = at
+		labels++
 	}
-	for _, n := range slices.Backward(suffixes) {
-		value, found := t.values[n]
-		if !found {
-			if ok && t.kind == abi.TableZone {
-				return key, true
+	offsets[labels] = len(name) - 1
+	for i := labels; i >= 0; i-- {
+		suffix := name[offsets[i]:]
+		v, found := t.values[string(suffix)]
+		switch {
+		case found:
+			value, size, ok = v, len(suffix), true
+			if t.kind == abi.TableZone && v[0]&(abi.NodeCut|abi.NodeDNAME) != 0 {
+				return value, size, ok
 			}
-			continue
-		}
-		key, ok = n, true
-		if t.kind == abi.TableZone && value[0]&(abi.NodeCut|abi.NodeDNAME) != 0 {
-			return key, true
+		case ok && t.kind == abi.TableZone:
+			return value, size, ok // a zone has no gaps
 		}
 	}
-	return key, ok
+	return value, size, ok
 }
 
 // next returns the first key after one in canonical order.
