@@ -77,6 +77,7 @@ func FuzzResponse(f *testing.F) {
 		var q message.Query
 		q.Parse(query)
 		most := max(int(limit), 512)
+		was := message.Truncated(r.Message)
 		records := bytes.Clone(r.Message[q.QuestionSize():])
 		out := r.Finish(&q, most)
 		if len(out) > most {
@@ -89,7 +90,7 @@ func FuzzResponse(f *testing.F) {
 		if !bytes.HasPrefix(records, again.Message[q.QuestionSize():]) {
 			t.Fatal("Finish changed the records")
 		}
-		if message.Truncated(out) && len(again.Message) != q.QuestionSize() {
+		if message.Truncated(out) && !was && len(again.Message) != q.QuestionSize() {
 			t.Fatal("TC is set, and there are records")
 		}
 	})
