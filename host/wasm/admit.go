@@ -34,14 +34,13 @@ const (
 
 // module is what the host needs to know of a module before it runs.
 type module struct {
-	imports    map[string]bool // functions of the host module
-	exports    map[string]export
-	tables     int
-	functions  []string // their signatures, imported ones first
-	hasMemory  bool
-	pages      uint32 // of memory, at first
-	segments   int
-	totalItems int
+	imports   map[string]bool // functions of the host module
+	exports   map[string]export
+	tables    int
+	functions []string // their signatures, imported ones first
+	hasMemory bool
+	pages     uint32 // of memory, at first
+	elements  int    // in segments
 }
 
 type export struct {
@@ -207,7 +206,7 @@ func (m *module) element(s *octets) error {
 	if err != nil {
 		return err
 	}
-	if m.totalItems += n; m.totalItems > maxElements {
+	if m.elements += n; m.elements > maxElements {
 		return fmt.Errorf("has more than %d elements in its segments", maxElements)
 	}
 	for range n {

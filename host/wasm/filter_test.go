@@ -118,6 +118,45 @@ func TestRunReplaces(t *testing.T) {
 	}
 }
 
+// When no new instance can be made any more, Run does not try for ever: the filter goes to quarantine. When it can, the filter recovers.
+func TestRunGivesUp(t *testing.T) {
+	turn := &clock{now: time.Unix(1e9, 0)}
+	r := newRig(t, 0, func(c *RuntimeConfig) { c.Now = turn.Now })
+	// configure traps in the second of 1e9 + 10; query always does before that.
+	f := r.open(t, guest(t, `(import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+		(func $now (result i64) (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 80000))) (i64.div_u (i64.load (i32.const 80000)) (i64.const 1000000000)))
+		(func (export "configure") (param i32) (result i64) (if (i64.eq (call $now) (i64.const 1000000010)) (then unreachable)) (i64.const 0x100000000))
+		(func (export "query") (result i64) (if (i64.le_u (call $now) (i64.const 1000000010)) (then unreachable)) (i64.const 0))`), Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	turn.advance(10 * time.Second)
+	for !f.quarantine.active() && t.Context().Err() == nil {
+		_, _ = f.Call(query(t)) // traps, then finds no instance
+		runtime.Gosched()
+	}
+	if n := f.pool.live.Load(); n != 0 {
+		t.Errorf("%d instances live", n)
+	}
+	for t.Context().Err() == nil {
+		turn.advance(time.Minute)
+		if _, err := f.Call(query(t)); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	if f.quarantine.active() {
+		t.Error("a call without fault does not end the quarantine")
+	}
+	cancel()
+	wait.Wait()
+}
+
 // Close and calls at the same time leave nothing.
 func TestCloseHammer(t *testing.T) {
 	r := newRig(t, 0)

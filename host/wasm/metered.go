@@ -87,7 +87,7 @@ var buildID = sync.OnceValue(func() string {
 	if err != nil {
 		return "" // not Linux
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	s := f.Section(".note.go.buildid")
 	if s == nil {
 		return ""

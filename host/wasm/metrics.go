@@ -15,14 +15,14 @@ import (
 // Metrics are those of all filters. What guests count is in two families whose names they can't choose: their names are values
 // of the label metric, so no guest can break the exposition or make its metrics look like weir's.
 type Metrics struct {
-	faults    *prometheus.CounterVec
-	counter   *prometheus.CounterVec
-	histogram *prometheus.HistogramVec
-	calls     *prometheus.Desc
-	fuel      *prometheus.Desc
-	instances *prometheus.Desc
-	memory    *prometheus.Desc
-	quarantin *prometheus.Desc
+	faults     *prometheus.CounterVec
+	counter    *prometheus.CounterVec
+	histogram  *prometheus.HistogramVec
+	calls      *prometheus.Desc
+	fuel       *prometheus.Desc
+	instances  *prometheus.Desc
+	memory     *prometheus.Desc
+	quarantine *prometheus.Desc
 
 	mu      sync.Mutex // guards what follows
 	filters map[string]*totals
@@ -49,12 +49,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Counters of the filters' own."}, []string{"filter", "metric"}),
 		histogram: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "weir_filter_metric",
 			Help: "Histograms of the filters' own.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 12)}, []string{"filter", "metric"}),
-		calls:     desc("calls_total", "Calls of a filter, by phase.", "phase"),
-		fuel:      desc("fuel_total", "Fuel that calls of a filter used, about one unit per instruction."),
-		instances: desc("instances", "Instances of a filter that are ready or at work."),
-		memory:    desc("memory_bytes", "Memory of all instances of a filter."),
-		quarantin: desc("quarantine", "1 while a filter is not called because it kept failing."),
-		filters:   make(map[string]*totals),
+		calls:      desc("calls_total", "Calls of a filter, by phase.", "phase"),
+		fuel:       desc("fuel_total", "Fuel that calls of a filter used, about one unit per instruction."),
+		instances:  desc("instances", "Instances of a filter that are ready or at work."),
+		memory:     desc("memory_bytes", "Memory of all instances of a filter."),
+		quarantine: desc("quarantine", "1 while a filter is not called because it kept failing."),
+		filters:    make(map[string]*totals),
 	}
 	if reg != nil {
 		reg.MustRegister(m.faults, m.counter, m.histogram, m)
@@ -64,7 +64,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.calls, m.fuel, m.instances, m.memory, m.quarantin} {
+	for _, d := range []*prometheus.Desc{m.calls, m.fuel, m.instances, m.memory, m.quarantine} {
 		out <- d
 	}
 }
@@ -90,7 +90,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(m.fuel, counter, float64(sum.fuel), name)
 		out <- prometheus.MustNewConstMetric(m.instances, gauge, float64(instances), name)
 		out <- prometheus.MustNewConstMetric(m.memory, gauge, float64(octets), name)
-		out <- prometheus.MustNewConstMetric(m.quarantin, gauge, bad, name)
+		out <- prometheus.MustNewConstMetric(m.quarantine, gauge, bad, name)
 	}
 }
 

@@ -162,7 +162,11 @@ func BenchmarkContextDone(b *testing.B) {
 				f := openBundled(b, newRig(b, offMeter), name)
 				b.Cleanup(f.Close)
 				engine := wazero.NewRuntimeWithConfig(b.Context(), wazero.NewRuntimeConfig().WithCloseOnContextDone(guarded))
-				defer engine.Close(b.Context())
+				b.Cleanup(func() {
+					if err := engine.Close(context.WithoutCancel(b.Context())); err != nil {
+						b.Error(err)
+					}
+				})
 				for m, functions := range map[string][]hostFunction{abi.HostModule: hostFunctions, wasiModule: wasiFunctions} {
 					if err := instantiateHost(b.Context(), engine, m, functions); err != nil {
 						b.Fatal(err)

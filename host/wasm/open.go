@@ -35,7 +35,7 @@ func (r *Runtime) Open(ctx context.Context, name string, c Config, env Environme
 		path = join("filter", keyPath(nil, []string{name}))
 	}
 	at := func(key string, err error) error {
-		if _, ok := errors.AsType[Mistakes](err); ok {
+		if _, ok := errors.AsType[Mistakes](err); ok || ctx.Err() != nil {
 			return err
 		}
 		return Mistakes{{Path: join(path, key), Text: err.Error()}}

@@ -63,7 +63,8 @@ const takeRounds = 2000
 func (p *pool) take() *instance {
 	n := uint64(len(p.slots))
 	for range takeRounds {
-		start := uint64(rand.Uint32()) * n >> 32 // so that processors don't all try the same slot
+		// Not all processors try the same slot first; and the first slots are the ones that are filled.
+		start := uint64(rand.Uint32()) * uint64(p.live.Load()) >> 32
 		for k := range n {
 			at := start + k
 			if at >= n {
