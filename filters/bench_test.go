@@ -147,7 +147,7 @@ func BenchmarkInstantiate(b *testing.B) {
 	for _, name := range []string{"authority", "rules", "alternate"} {
 		b.Run(name, func(b *testing.B) {
 			file := map[string]string{
-				"authority": "-- config.json --\n{\"zones\": [\"corp\"]}\n-- table corp zone --\ncorp.test. SOA ns. host. 1 2 3 4 5\n",
+				"authority": "-- config.json --\n{\"zones\": [\"corp\"]}\n-- table corp zone --\ncorp.test. 1 SOA ns. host. 1 2 3 4 5\n",
 				"rules":     "-- config.json --\n{\"rule\": [{\"zone\": \".\", \"drop\": true}]}\n",
 				"alternate": "-- config.json --\n{\"alternate\": [{\"nodata\": true, \"upstream\": \"a\"}]}\n-- upstreams --\na\n",
 			}[name]

@@ -22,6 +22,9 @@ func (a *authority) query(q sdk.Query) sdk.Verdict {
 	table, size, held := 0, 0, true
 	if a.zones.Len() > 1 {
 		if table, size, held = q.Longest(&a.zones); !held || table == delegated {
+			if !q.Explained() {
+				return sdk.Next
+			}
 			return a.rest(q, found{held: held, table: table, size: size})
 		}
 	}
@@ -34,6 +37,9 @@ func (a *authority) query(q sdk.Query) sdk.Verdict {
 		}
 	}
 	if a.zones.Len() == 1 {
+		if !ok && !q.Explained() {
+			return sdk.Next
+		}
 		_, size, held = q.Longest(&a.zones)
 	}
 	return a.rest(q, found{held, table, size, ok, node, matched})
