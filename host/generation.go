@@ -81,7 +81,7 @@ func (g *generation) openTables(s *Server, f *config.File) (map[string]wasm.Tabl
 			continue
 		}
 		g.tables = append(g.tables, opened)
-		tables[t.Name] = view{opened}
+		tables[t.Name] = opened
 	}
 	return tables, errs.Err()
 }
@@ -111,12 +111,6 @@ func (g *generation) openUpstreams(s *Server, f *config.File) ([]chain.Upstream,
 	}
 	return endpoints, errs.Err()
 }
-
-// view is a table as package wasm wants it, which does not know package table.
-type view struct{ *table.Table }
-
-// Snapshot implements wasm.Table.
-func (v view) Snapshot() wasm.Snapshot { return v.Table.Snapshot() }
 
 // openFilters opens the filters side by side: most of the time goes into compiling, or into reading what was compiled before.
 func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File, tables map[string]wasm.Table) error {
