@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/weirdns/weir/host/wasm/opcode"
 )
@@ -434,10 +435,41 @@ func keepNames(b []byte) []byte {
 	for !r.done() {
 		start := r.pos
 		id := r.octet()
-		r.vector()
-		if r.err != nil || id > 2 {
+		body := r.vector()
+		if r.err != nil || id > 2 || !wellFormedNames(id, body) {
 			return b[:start]
 		}
 	}
 	return b
+}
+
+// wellFormedNames reports whether a subsection with the names of the module (0), of functions (1) or of locals (2) is just that. A reader may look no
+// further than it has to and take a broken one; once what follows is cut off, it would find that there is not enough.
+func wellFormedNames(id byte, body []byte) bool {
+	r := reader{b: body}
+	names := func() {
+		for range r.count() {
+			r.u32()
+			if n := r.vector(); r.err != nil || !utf8.Valid(n) {
+				r.fail(errName)
+				return
+			}
+		}
+	}
+	switch id {
+	case 0:
+		if n := r.vector(); !utf8.Valid(n) {
+			return false
+		}
+	case 1:
+		names()
+	case 2:
+		for range r.count() {
+			r.u32()
+			if names(); r.err != nil {
+				return false
+			}
+		}
+	}
+	return r.err == nil && r.done()
 }
