@@ -107,9 +107,9 @@ func (i *instance) decide(c *chain.Call) (chain.Verdict, error) {
 	i.refill(1)
 	i.call = c
 	writeFrame(i.frame, c, f.guests)
-	phase, name, function, count := uint8(abi.PhaseQuery), abi.ExportQuery, i.query, &i.home.query
+	phase, name, function, count := uint8(abi.PhaseQuery), abi.ExportQuery, i.query, &i.did.query
 	if c.Response != nil {
-		phase, name, function, count = abi.PhaseResponse, abi.ExportResponse, i.response, &i.home.response
+		phase, name, function, count = abi.PhaseResponse, abi.ExportResponse, i.response, &i.did.response
 	}
 	if function == nil { // it answers what the filter asked, though the module has no such export
 		i.call, i.cause = nil, causeVerdict
@@ -121,11 +121,13 @@ func (i *instance) decide(c *chain.Call) (chain.Verdict, error) {
 	if len(i.output) > 0 {
 		i.flush()
 	}
-	// An owner's own words: loading and storing is enough, and cheaper than adding.
-	count.Store(count.Load() + 1)
+	*count++
 	if i.fuel != nil {
 		left := max(int64(i.fuel.Get()), 0) // negative when it was used up
-		i.home.fuel.Store(i.home.fuel.Load() + f.limits.fuel - uint64(left))
+		i.did.fuel += f.limits.fuel - uint64(left)
+	}
+	if i.since++; i.since == tellEvery {
+		i.tell()
 	}
 	if err != nil {
 		return chain.Verdict{}, i.fault(name, err)
@@ -168,6 +170,21 @@ func (f *Filter) discard(i *instance, err error) {
 	f.pool.drop(i)
 	f.target.Store(int32(len(f.pool.slots)))
 	f.want()
+}
+
+// counts sums up what calls did. Free instances are asked; of those that are in use the last few calls are left out, until the next time.
+func (f *Filter) counts() (c callCounts) {
+	for n := range f.pool.slots {
+		s := &f.pool.slots[n]
+		if i := s.free.Swap(nil); i != nil {
+			i.tell()
+			f.put(i)
+		}
+		c.query += s.query.Load()
+		c.response += s.response.Load()
+		c.fuel += s.fuel.Load()
+	}
+	return c
 }
 
 // put gives an instance back, unless the filter was closed meanwhile.

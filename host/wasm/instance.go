@@ -53,6 +53,22 @@ type instance struct {
 	ended     bool        // it did
 
 	output []byte // of stdout and stderr, up to the end of a line
+
+	did   callCounts // calls that its slot does not know of yet
+	since int        // calls since the slot was told
+}
+
+// tellEvery is after how many calls an instance tells its slot of them. To tell is to write what others read, which costs as much as a
+// small filter.
+const tellEvery = 64
+
+// tell adds the calls to those of the slot.
+func (i *instance) tell() {
+	s := i.home
+	s.query.Add(i.did.query)
+	s.response.Add(i.did.response)
+	s.fuel.Add(i.did.fuel)
+	i.did, i.since = callCounts{}, 0
 }
 
 // newInstance instantiates and configures the module of f under a budget. It also gives what configure returned.
@@ -79,6 +95,7 @@ func (i *instance) start() (uint64, error) {
 	if err != nil { // the globals are out of reach, so that it can't be told whether it was the fuel or the stack
 		return 0, fmt.Errorf("%w (when the start function uses up its fuel or stack, that is a trap, too)", i.fault("instantiation", err))
 	}
+	i.Context = context.Background() // the memory is made; from now on nobody has to look for its allocator
 	i.fuel, _ = i.module.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
 	i.depth, _ = i.module.ExportedGlobal(meter.StackExport).(api.MutableGlobal)
 	i.query = i.module.ExportedFunction(abi.ExportQuery)

@@ -77,7 +77,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	for name, t := range m.filters {
 		sum, instances, octets, bad := t.closed, 0, int64(0), 0.0
 		for _, f := range t.open {
-			c := f.pool.counts()
+			c := f.counts()
 			sum.query, sum.response, sum.fuel = sum.query+c.query, sum.response+c.response, sum.fuel+c.fuel
 			instances += int(f.pool.live.Load())
 			octets += f.memory.Load()
@@ -114,7 +114,7 @@ func (m *Metrics) close(f *Filter) {
 	if t == nil {
 		return
 	}
-	c := f.pool.counts()
+	c := f.counts()
 	t.closed.query, t.closed.response, t.closed.fuel = t.closed.query+c.query, t.closed.response+c.response, t.closed.fuel+c.fuel
 	t.open = slices.DeleteFunc(t.open, func(o *Filter) bool { return o == f })
 	if len(t.open) > 0 {
