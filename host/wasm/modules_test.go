@@ -209,6 +209,7 @@ func BenchmarkCallParallel(b *testing.B) {
 	f := openBundled(b, newRig(b, 0), "rules")
 	b.Cleanup(f.Close)
 	b.ReportAllocs()
+	b.ResetTimer() // RunParallel has no Loop that would leave out the opening
 	b.RunParallel(func(p *testing.PB) {
 		c := query(b)
 		for p.Next() {
