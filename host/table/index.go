@@ -143,7 +143,7 @@ func (x *index) Next(key []byte) (next, value []byte, ok bool) {
 	if x.count == 0 {
 		return nil, nil, false
 	}
-	at, ok := uint32(1), true
+	at := uint32(1)
 	if len(key) > 0 {
 		if at, ok = x.after(key); !ok {
 			return nil, nil, false

@@ -123,7 +123,9 @@ func TestRandomZones(t *testing.T) {
 			fmt.Fprintf(&text, "%s 1 A 192.0.2.1\n", message.NameString([]byte(name)))
 			o.nodes[name] = stop
 			for rest := name; rest != apex; rest = rest[1+rest[0]:] { // empty non-terminals
-				o.nodes[rest] = o.nodes[rest]
+				if _, ok := o.nodes[rest]; !ok {
+					o.nodes[rest] = false
+				}
 			}
 		}
 		// NS records below a cut are mistakes: only the topmost of them stay.

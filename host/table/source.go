@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/miekg/dns"
 )
 
 // file is a file as it was when it was looked at, before it was opened.
@@ -54,6 +56,7 @@ type source struct {
 	directive   []byte // the line of the directive
 	generating  bool   // the entries come from a $GENERATE, no more from the file
 	generateTTL bool
+	ttl         uint32 // of the last $TTL, or unset
 }
 
 // maxDirective is how much of a directive is looked at.
@@ -68,7 +71,7 @@ func openSource(f file, name string, open func(string) (*os.File, error)) (*sour
 	if err != nil {
 		return nil, err
 	}
-	return &source{file: o, in: bufio.NewReaderSize(o, 64<<10), path: f.path, line: 1}, nil
+	return &source{file: o, in: bufio.NewReaderSize(o, 64<<10), path: f.path, line: 1, ttl: unset}, nil
 }
 
 // next begins an entry.
@@ -129,9 +132,15 @@ func (s *source) ahead(c byte, begins bool) {
 	}
 }
 
-// endDirective notes a $GENERATE, and whether it has a TTL: the parser would take an hour, whatever $TTL says.
+// endDirective notes a $TTL, and a $GENERATE and whether it has a TTL of its own.
 func (s *source) endDirective() {
 	fields := strings.Fields(string(s.directive))
+	if strings.EqualFold(fields[0], "$TTL") && len(fields) > 1 {
+		// The parser knows how a TTL is written. If it doesn't like this one, it says so itself.
+		if rr, err := dns.NewRR(". " + fields[1] + " IN A 0.0.0.0"); err == nil && rr != nil {
+			s.ttl = rr.Header().Ttl
+		}
+	}
 	if !strings.EqualFold(fields[0], "$GENERATE") {
 		return
 	}

@@ -49,7 +49,7 @@ func parseZone(ctx context.Context, r *records, path, origin string) (files []fi
 	p.sources = append(p.sources, main)
 	defer func() {
 		for _, s := range p.sources {
-			s.file.Close()
+			s.file.Close() //nolint:errcheck // it was only read
 		}
 	}()
 	if p.root, err = os.OpenRoot(p.dir); err != nil {
@@ -81,7 +81,7 @@ func parseZone(ctx context.Context, r *records, path, origin string) (files []fi
 func (p *zoneParser) take(r *records, rr dns.RR) error {
 	h, at := rr.Header(), p.position()
 	if p.top().generating && !p.top().generateTTL {
-		return at.errorf("$GENERATE without a TTL: write it before the type, as in $GENERATE 1-9 host-$ 300 A 192.0.2.$")
+		h.Ttl = p.ttl() // the parser gives an hour, whatever $TTL says
 	}
 	switch {
 	case h.Name == "":
@@ -123,6 +123,16 @@ func (p *zoneParser) take(r *records, rr dns.RR) error {
 }
 
 func (p *zoneParser) top() *source { return p.sources[len(p.sources)-1] }
+
+// ttl is what the last $TTL says, in this file or in those that include it (RFC 2308 section 4), or unset.
+func (p *zoneParser) ttl() uint32 {
+	for _, s := range slices.Backward(p.sources) {
+		if s.ttl != unset {
+			return s.ttl
+		}
+	}
+	return unset
+}
 
 // position is where the present record begins.
 func (p *zoneParser) position() position {
