@@ -57,7 +57,7 @@ func TestTableFunctions(t *testing.T) {
 				t.Fatalf("%s gives %#x, %v; want %#x", tt.function, c.Cookie, err, tt.want)
 			}
 			for n := range f.pool.slots {
-				i := f.pool.slots[n].free.Load()
+				i := f.pool.slots[n].instance
 				if i == nil || f.pool.slots[n].query.Load() == 0 {
 					continue
 				}
@@ -165,8 +165,8 @@ func TestWASI(t *testing.T) {
 			t.Fatalf("%s: %v", function, err)
 		}
 		for n := range f.pool.slots {
-			if f.pool.slots[n].query.Load() > 0 {
-				return c.Cookie, f.pool.slots[n].free.Load()
+			if i := f.pool.slots[n].instance; i != nil && i.did.query > 0 {
+				return c.Cookie, i
 			}
 		}
 		t.Fatal("no instance was called")
