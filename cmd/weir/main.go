@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,10 @@ func main() {
 	defer stop()
 	if err := rootCommand().ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errSaid) {
-			fmt.Fprintln(os.Stderr, "weir:", err)
+			fmt.Fprintf(os.Stderr, "weir: %v\n", err)
+			if strings.HasPrefix(err.Error(), "unknown ") {
+				fmt.Fprintln(os.Stderr, "weir --help lists commands and flags.")
+			}
 		}
 		os.Exit(1)
 	}

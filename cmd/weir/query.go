@@ -24,7 +24,6 @@ TYPE is A unless given. The exit code is 0 whenever there was a response, whatev
 		Example: `  weir query printer.home.arpa
   weir query @192.0.2.53:53 example.com MX --tcp
   weir query www.home.arpa AAAA --short`,
-		Args: cobra.RangeArgs(1, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, q, err := parseQuestion(args)
 			if err != nil {

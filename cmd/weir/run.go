@@ -113,5 +113,5 @@ func handler(format string, level slog.Level, w io.Writer, color bool) slog.Hand
 	if format == "json" {
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	}
-	return tint.NewHandler(w, &tint.Options{Level: level, NoColor: !color})
+	return tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: !color})
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -75,8 +76,8 @@ type Group struct {
 // overEDE goes with the REFUSED for queries above max_concurrent.
 var overEDE = message.AppendEDE(nil, message.EDEOther, "too many queries wait for the upstream")
 
-// New makes a group. It checks c, by c.Validate(env.Policy), and reads the resolv.conf that c may name; there it is an error
-// if that can't be read or has no server, while later on the servers stay as they were. It starts nothing.
+// New makes a group. It checks c, by c.Validate(env.Policy), and reads the resolv.conf that c may name, which has to be there. Without a server
+// in it the group has none, and Resolve fails, until the file has one; later on the servers stay when the file gets worse. It starts nothing.
 func New(name string, c Config, env Env) (*Group, error) {
 	if err := c.Validate(env.Policy); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", name, err)
@@ -120,6 +121,10 @@ func New(name string, c Config, env Env) (*Group, error) {
 		var err error
 		if g.resolvText, err = g.readResolvConf(); err == nil {
 			err = g.useResolvConf(g.resolvText)
+		}
+		if errors.Is(err, errNoNameserver) { // as on a machine that has no network yet
+			g.log.Warn("no servers until the file names some: queries get SERVFAIL", "error", err)
+			err = nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("upstream %s: %w", name, &KeyError{"resolv_conf", err})

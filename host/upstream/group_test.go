@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -48,7 +49,7 @@ func group(t testing.TB, c Config, env Env) *Group {
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		if _, err := g.Resolve(context.Background(), query(t, "closed.test.", dns.TypeA), nil); err != ErrClosed {
+		if _, err := g.Resolve(context.Background(), query(t, "closed.test.", dns.TypeA), nil); !errors.Is(err, ErrClosed) {
 			t.Errorf("Resolve after Run: %v, want ErrClosed", err)
 		}
 		if stacks := leaked(); stacks != "" {

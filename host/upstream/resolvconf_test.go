@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -151,12 +152,23 @@ func TestWatchResolvConf(t *testing.T) {
 	}
 }
 
+// A file that is not there is a mistake; one without servers is a machine without a network.
 func TestResolvConfAtLoad(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
-	write(t, empty, "")
-	for _, path := range []string{empty, empty + ".absent"} {
-		if _, err := New("host", Config{ResolvConf: path}, Env{}); err == nil || !strings.Contains(err.Error(), "upstream host: resolv_conf: ") || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: got error %v, want one with the key and the path", filepath.Base(path), err)
+	write(t, empty, "search example\n")
+	absent := empty + ".absent"
+	if _, err := New("host", Config{ResolvConf: absent}, Env{}); err == nil || !strings.Contains(err.Error(), "upstream host: resolv_conf: ") || !strings.Contains(err.Error(), absent) {
+		t.Errorf("absent: got error %v, want one with the key and the path", err)
+	}
+	g := group(t, Config{ResolvConf: empty}, Env{})
+	if got := askName(t, g, "www.test."); got != ErrNoServers.Error() {
+		t.Errorf("empty: got %q, want %q", got, ErrNoServers)
+	}
+	one := upstreamtest.Start(t, "127.0.0.1:0 udp: * A -> NOERROR 192.0.2.1")
+	write(t, empty, "nameserver ["+one.Addr.Addr().String()+"]:"+strconv.Itoa(int(one.Addr.Port()))+"\n")
+	for end := time.Now().Add(2 * watchInterval); askName(t, g, "www.test.") != "NOERROR 192.0.2.1"; {
+		if time.Now().After(end) {
+			t.Fatal("the server that the file names now is not asked")
 		}
 	}
 }

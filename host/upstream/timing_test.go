@@ -93,7 +93,7 @@ func TestContext(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		if _, err := g.Resolve(ctx, query(t, "www.test.", message.TypeA), nil); err != ErrTimeout && !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := g.Resolve(ctx, query(t, "www.test.", message.TypeA), nil); !errors.Is(err, ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("past the deadline of the context: %v", err)
 		}
 		if took := time.Since(start); took != 300*time.Millisecond {
