@@ -139,7 +139,8 @@ func FuzzVerdict(f *testing.F) {
 	f.Add(uint64(1<<64-1), uint8(2), []byte{})
 	f.Fuzz(func(t *testing.T, v uint64, phase uint8, memory []byte) {
 		phase = phase%2 + 1
-		got, octets, err := decode(v, phase, grantForward|grantAsk|grantRewrite, []uint16{7, 9}, memory, []byte("before"))
+		octets := []byte("before")
+		got, err := decode(v, phase, grantForward|grantAsk|grantRewrite, []uint16{7, 9}, memory, &octets)
 		if !bytes.HasPrefix(octets, []byte("before")) {
 			t.Fatalf("the octets are %q", octets)
 		}

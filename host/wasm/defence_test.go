@@ -105,7 +105,7 @@ func TestDefences(t *testing.T) {
 			f := r.open(t, module, Config{})
 			f.document.tables = []Table{nil} // so that looking into it panics
 			for n := range f.pool.slots {
-				if i := f.pool.slots[n].free.Load(); i != nil {
+				if i := f.pool.slots[n].instance; i != nil {
 					i.tables = make([]Snapshot, 1)
 				}
 			}

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -138,8 +139,11 @@ func (i *instance) decide(c *chain.Call) (chain.Verdict, error) {
 // verdict reads what the guest decided. The frame is the guest's, so each field is read once.
 func (i *instance) verdict(c *chain.Call, phase uint8, name string) (chain.Verdict, error) {
 	f := i.filter
-	v, octets, err := decode(i.stack[0], phase, f.may, f.document.upstreams, i.memory.octets(), c.Octets)
-	c.Octets = octets
+	if i.stack[0] == 0 { // Next, which most verdicts are
+		c.Cookie, c.EDE = binary.LittleEndian.Uint64(i.frame[abi.FrameCookie:]), abi.None
+		return chain.Verdict{Action: chain.Next}, nil
+	}
+	v, err := decode(i.stack[0], phase, f.may, f.document.upstreams, i.memory.octets(), &c.Octets)
 	if err != nil {
 		i.cause = causeVerdict
 		return chain.Verdict{}, &Fault{Function: name, Cause: causeNames[causeVerdict], err: err}
@@ -176,7 +180,7 @@ func (f *Filter) discard(i *instance, err error) {
 func (f *Filter) counts() (c callCounts) {
 	for n := range f.pool.slots {
 		s := &f.pool.slots[n]
-		if i := s.free.Swap(nil); i != nil {
+		if i := s.take(); i != nil {
 			i.tell()
 			f.put(i)
 		}
@@ -190,9 +194,9 @@ func (f *Filter) counts() (c callCounts) {
 // put gives an instance back, unless the filter was closed meanwhile.
 func (f *Filter) put(i *instance) {
 	s := i.home
-	s.free.Store(i)
+	s.put()
 	if f.closed.Load() { // Close may have looked into the slot before
-		if i := s.free.Swap(nil); i != nil {
+		if i := s.take(); i != nil {
 			f.pool.drop(i)
 		}
 	}
@@ -247,7 +251,7 @@ func (f *Filter) Close() {
 	f.mu.Lock() // until instances that are being made are settled
 	defer f.mu.Unlock()
 	for n := range f.pool.slots {
-		if i := f.pool.slots[n].free.Swap(nil); i != nil {
+		if i := f.pool.slots[n].take(); i != nil {
 			f.pool.drop(i)
 		}
 	}

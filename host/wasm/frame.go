@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/chain"
@@ -15,83 +16,67 @@ type frame = [abi.FrameTotal]byte
 // headerSize is the size of the header of a DNS message.
 const headerSize = 12
 
-// writeFrame writes the frame for a call. upstreams maps the host's indexes to the guest's. It does not allocate.
+// writeFrame writes the frame for a call. upstreams maps the host's indexes to the guest's. It does not allocate. The header is written in words,
+// of which each is what lies next to each other in the frame: a store for each of its fields takes twice as long.
 func writeFrame(f *frame, c *chain.Call, upstreams []uint16) {
 	q := c.Query
-	msg := q.Message
-	flags := byte(0)
-	if q.Trace != nil {
-		flags = abi.FlagExplain
-	}
-	if c.Forwarded {
-		flags |= abi.FlagForwarded
-	}
-	if q.EDNS {
-		flags |= abi.FlagEDNS
-	}
-	if q.DO {
-		flags |= abi.FlagDO
-	}
-	put := binary.LittleEndian.PutUint16
-	if r := c.Response; r == nil {
-		f[abi.FramePhase] = abi.PhaseQuery
-		put(f[abi.FrameRcode:], 0)
-		put(f[abi.FrameClass:], 0)
-		put(f[abi.FrameEDE:], abi.None)
-		put(f[abi.FrameUpstream:], abi.None)
-		put(f[abi.FrameQuestion:], uint16(q.QuestionSize()))
-	} else {
-		msg = r.Message
-		if r.Silent {
-			flags |= abi.FlagSilent
-		}
-		f[abi.FramePhase] = abi.PhaseResponse
-		put(f[abi.FrameRcode:], r.RCODE)
-		put(f[abi.FrameClass:], r.Class)
-		put(f[abi.FrameEDE:], message.EDECode(r.EDE))
-		put(f[abi.FrameUpstream:], guestIndex(upstreams, r.Upstream))
-		put(f[abi.FrameQuestion:], uint16(q.QuestionSize()))
+	msg, phase := q.Message, uint64(abi.PhaseQuery)
+	flags := bit(q.Trace != nil, abi.FlagExplain) | bit(c.Forwarded, abi.FlagForwarded) | bit(q.EDNS, abi.FlagEDNS) | bit(q.DO, abi.FlagDO)
+	rcode, class, ede, upstream := uint16(0), uint16(0), uint16(abi.None), uint16(abi.None)
+	question := uint16(q.QuestionSize())
+	if r := c.Response; r != nil {
+		msg, phase = r.Message, abi.PhaseResponse
+		flags |= bit(r.Silent, abi.FlagSilent)
+		rcode, class, ede, upstream = r.RCODE, r.Class, message.EDECode(r.EDE), guestIndex(upstreams, r.Upstream)
 		if c.Asked {
 			flags |= abi.FlagAsked
-			put(f[abi.FrameQuestion:], questionSize(msg))
+			question = questionSize(msg)
 		}
 	}
-	f[abi.FrameFlags] = flags
-	f[abi.FrameTransport] = byte(q.Transport)
-	f[abi.FrameAttempt] = c.Attempt
-	put(f[abi.FrameListener:], q.Listener)
-	put(f[abi.FrameScope:], q.Scope)
-	put(f[abi.FrameQtype:], q.Type)
-	put(f[abi.FrameQclass:], q.Class)
-	binary.LittleEndian.PutUint64(f[abi.FrameCookie:], c.Cookie)
-	writeClient(f, q)
-	f[abi.FrameLabels] = byte(q.Labels)
-	put(f[abi.FrameQnameSize:], uint16(len(q.Key)))
-	binary.LittleEndian.PutUint32(f[abi.FrameSize:], uint32(len(msg)))
-	put(f[abi.FrameLimit:], c.Limit)
-	clear(f[abi.FrameLimit+2 : abi.FrameHeader])
+	family, address := clientAddress(q.Client.Addr())
+	put := binary.LittleEndian.PutUint64
+	put(f[abi.FramePhase:], in(abi.FramePhase, phase)|in(abi.FrameFlags, flags)|in(abi.FrameTransport, q.Transport)|in(abi.FrameAttempt, c.Attempt)|
+		in(abi.FrameListener, q.Listener)|in(abi.FrameScope, q.Scope))
+	put(f[abi.FrameQtype:], in(abi.FrameQtype, q.Type)|in(abi.FrameQclass, q.Class)|in(abi.FrameRcode, rcode)|in(abi.FrameClass, class))
+	put(f[abi.FrameCookie:], c.Cookie)
+	put(f[abi.FramePort:], in(abi.FramePort, q.Client.Port())|in(abi.FrameFamily, family)|in(abi.FrameLabels, uint8(q.Labels))|
+		in(abi.FrameQnameSize, uint16(len(q.Key)))|in(abi.FrameEDE, ede))
+	*(*[16]byte)(f[abi.FrameAddress:]) = address
+	put(f[abi.FrameSize:], in(abi.FrameSize, uint32(len(msg)))|in(abi.FrameQuestion, question)|in(abi.FrameUpstream, upstream))
+	put(f[abi.FrameLimit:], in(abi.FrameLimit, c.Limit)) // and the first of the reserved octets, which are zero
+	clear(f[abi.FrameLimit+8 : abi.FrameHeader])
 	copy(f[abi.FrameQname:abi.FrameMessage], q.Key)
 	copy(f[abi.FrameMessage:], msg)
 }
 
-// writeClient writes the address of the client. An IPv4 address in IPv6 (RFC 4291 section 2.5.5.2), as sockets of both families give it, is an IPv4 one.
-func writeClient(f *frame, q *message.Query) {
-	a := q.Client.Addr()
-	address := f[abi.FrameAddress : abi.FrameAddress+16]
-	clear(address)
-	switch {
-	case !a.IsValid():
-		f[abi.FrameFamily] = 0
-	case a.Is4() || a.Is4In6():
-		f[abi.FrameFamily] = 4
-		v4 := a.Unmap().As4()
-		copy(address, v4[:])
-	default:
-		f[abi.FrameFamily] = 6
-		v6 := a.As16()
-		copy(address, v6[:])
+// in shifts a field to its place in the word of eight octets that it is in.
+func in[T ~uint8 | uint16 | uint32 | uint64](offset uint, v T) uint64 {
+	return uint64(v) << (offset % 8 * 8)
+}
+
+func bit(is bool, flag uint64) uint64 {
+	if is {
+		return flag
 	}
-	binary.LittleEndian.PutUint16(f[abi.FramePort:], q.Client.Port())
+	return 0
+}
+
+// clientAddress gives the family and the address of the client as the frame has them. An IPv4 address in IPv6 (RFC 4291 section 2.5.5.2), as
+// sockets of both families give it, is an IPv4 one.
+func clientAddress(a netip.Addr) (family uint8, address [16]byte) {
+	switch {
+	case a.Is4():
+		v4 := a.As4()
+		copy(address[:], v4[:])
+		return 4, address
+	case a.Is4In6():
+		v6 := a.As16()
+		copy(address[:4], v6[12:])
+		return 4, address
+	case a.IsValid():
+		return 6, a.As16()
+	}
+	return 0, address
 }
 
 // questionSize is the size of the header and the question of a checked message, whose question is uncompressed.

@@ -58,6 +58,14 @@ type instance struct {
 	since int        // calls since the slot was told
 }
 
+// Value implements context.Context. In a call there are no values; wazero asks for some in each. This is shorter than to ask Context.
+func (i *instance) Value(key any) any {
+	if i.frame != nil {
+		return nil
+	}
+	return i.Context.Value(key)
+}
+
 // tellEvery is after how many calls an instance tells its slot of them. To tell is to write what others read, which costs as much as a
 // small filter.
 const tellEvery = 64
@@ -187,8 +195,8 @@ func frameAt(memory []byte, address uint32) (*frame, error) {
 // mistakes reads the error that configure returned: lines of KEY: TEXT. abi/README.md section 4.
 func (i *instance) mistakes(v uint64) error {
 	_, _, length, offset := abi.Unpack(v)
-	text, ok := appendFrom(nil, i.memory.octets(), offset, length)
-	if !ok || !utf8.Valid(text) || len(text) == 0 {
+	var text []byte
+	if !appendFrom(&text, i.memory.octets(), offset, length) || !utf8.Valid(text) || len(text) == 0 {
 		return errors.New("configure gives an error whose text is not in the memory, or not UTF-8")
 	}
 	var all Mistakes

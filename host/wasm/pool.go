@@ -20,26 +20,45 @@ type pool struct {
 
 // slot has the room of two cache lines, since processors fetch them in pairs: neighbours must not disturb each other.
 type slot struct {
-	free  atomic.Pointer[instance]
-	owned atomic.Bool // an instance belongs here, free or not
-	// What calls of instances from this slot did, as far as they told. Only the owner of its instance writes.
+	state    atomic.Uint32
+	instance *instance // whoever brought the state to slotHeld owns it, and what it points to
+	// What calls of instances from this slot did, as far as they told. Only the owner writes.
 	query, response, fuel atomic.Uint64
 	_                     [128 - 5*8]byte
 }
+
+// States of a slot. The instance changes hands with them, rather than by a pointer that is swapped out and in: that takes twice as long, since
+// the collector has to see each pointer that is written.
+const (
+	slotEmpty uint32 = iota // there is no instance
+	slotFree                // there is one, for whoever is first
+	slotHeld                // somebody has it, or is about to bring one
+)
+
+// take gives the instance, if it is free.
+func (s *slot) take() *instance {
+	// First without writing: while it is in use the others need not see it.
+	if s.state.Load() != slotFree || !s.state.CompareAndSwap(slotFree, slotHeld) {
+		return nil
+	}
+	return s.instance
+}
+
+// put gives back what take gave.
+func (s *slot) put() { s.state.Store(slotFree) }
 
 // minSlots is for small machines.
 const minSlots = 8
 
 func newPool() *pool { return &pool{slots: make([]slot, max(minSlots, 2*runtime.GOMAXPROCS(0)))} }
 
-// settle gives a new instance a slot, which nobody else may be about to do.
+// settle gives a new instance a slot.
 func (p *pool) settle(i *instance) {
 	for n := range p.slots {
-		if s := &p.slots[n]; !s.owned.Load() {
-			i.home = s
-			s.owned.Store(true)
+		if s := &p.slots[n]; s.state.CompareAndSwap(slotEmpty, slotHeld) {
+			i.home, s.instance = s, i
 			p.live.Add(1)
-			s.free.Store(i)
+			s.put()
 			return
 		}
 	}
@@ -49,7 +68,8 @@ func (p *pool) settle(i *instance) {
 // drop closes an instance that was taken out of its slot.
 func (p *pool) drop(i *instance) {
 	i.tell()
-	i.home.owned.Store(false)
+	i.home.instance = nil
+	i.home.state.Store(slotEmpty)
 	p.live.Add(-1)
 	i.close()
 }
@@ -71,11 +91,7 @@ func (p *pool) take() *instance {
 			if at >= n {
 				at -= n
 			}
-			s := &p.slots[at]
-			if s.free.Load() == nil { // without writing: the others need not see it
-				continue
-			}
-			if i := s.free.Swap(nil); i != nil {
+			if i := p.slots[at].take(); i != nil {
 				return i
 			}
 		}

@@ -40,76 +40,71 @@ const (
 // decode takes the i64 that a guest returned apart: abi/README.md section 3. memory is the guest's; octets are appended to dst, so that nothing
 // of the guest's memory is looked at after this. upstreams maps the guest's indexes to the host's. Fields that a verdict does not
 // use have to be zero, which leaves them free for later versions.
-func decode(v uint64, phase uint8, may grants, upstreams []uint16, memory, dst []byte) (chain.Verdict, []byte, error) {
+func decode(v uint64, phase uint8, may grants, upstreams []uint16, memory []byte, dst *[]byte) (chain.Verdict, error) {
 	verdict, argument, length, offset := abi.Unpack(v)
-	unused := func(ok bool) error {
-		if ok {
-			return nil
-		}
-		return errUnused
-	}
 	out := chain.Verdict{Action: chain.Action(verdict)}
+	unused := argument // what this verdict does not use
 	switch verdict {
-	case abi.Next, abi.Drop:
-		return out, dst, unused(argument == 0 && length == 0 && offset == 0)
-	case abi.Kept:
-		if phase != abi.PhaseResponse {
-			return out, dst, errVerdict
+	case abi.Next, abi.Drop, abi.Kept:
+		if verdict == abi.Kept && phase != abi.PhaseResponse {
+			return out, errVerdict
 		}
-		return out, dst, unused(argument == 0 && length == 0 && offset == 0)
+		if length != 0 || offset != 0 {
+			return out, errUnused
+		}
 	case abi.Respond:
 		if length == 0 {
 			out.RCODE = uint16(argument)
-			return out, dst, unused(offset == 0)
+			unused = 0
+			if offset != 0 {
+				return out, errUnused
+			}
+		} else if !appendFrom(dst, memory, offset, length) {
+			return out, errOutside
 		}
-		dst, ok := appendFrom(dst, memory, offset, length)
-		if !ok {
-			return out, dst, errOutside
-		}
-		return out, dst, unused(argument == 0)
 	case abi.Forward:
 		switch {
 		case may&grantForward == 0:
-			return out, dst, errForward
+			return out, errForward
 		case uint64(offset) >= uint64(len(upstreams)):
-			return out, dst, errUpstream
-		case length != 0 || argument > abi.ForwardOriginal|abi.ForwardKeep || argument != 0 && phase == abi.PhaseQuery:
-			return out, dst, errUnused
+			return out, errUpstream
+		case length != 0 || argument > abi.ForwardOriginal|abi.ForwardKeep:
+			return out, errUnused
+		}
+		if phase == abi.PhaseResponse {
+			unused = 0
 		}
 		out.Upstream = int(upstreams[offset])
 		out.Original = argument&abi.ForwardOriginal != 0
 		out.Keep = argument&abi.ForwardKeep != 0
-		return out, dst, nil
-	case abi.Rewrite:
+	case abi.Rewrite, abi.Ask:
 		switch {
-		case phase != abi.PhaseQuery:
-			return out, dst, errVerdict
-		case may&grantRewrite == 0:
-			return out, dst, errRewrite
-		}
-	case abi.Ask:
-		if may&grantAsk == 0 {
-			return out, dst, errAsk
+		case verdict == abi.Rewrite && phase != abi.PhaseQuery:
+			return out, errVerdict
+		case verdict == abi.Rewrite && may&grantRewrite == 0:
+			return out, errRewrite
+		case verdict == abi.Ask && may&grantAsk == 0:
+			return out, errAsk
+		case length < minQuestion || length > maxQuestion:
+			return out, errLength
+		case !appendFrom(dst, memory, offset, length):
+			return out, errOutside
 		}
 	default:
-		return out, dst, errVerdict
+		return out, errVerdict
 	}
-	// Rewrite and Ask: a question.
-	if length < minQuestion || length > maxQuestion {
-		return out, dst, errLength
+	if unused != 0 {
+		return out, errUnused
 	}
-	dst, ok := appendFrom(dst, memory, offset, length)
-	if !ok {
-		return out, dst, errOutside
-	}
-	return out, dst, unused(argument == 0)
+	return out, nil
 }
 
 // appendFrom copies octets out of a guest's memory.
-func appendFrom(dst, memory []byte, offset uint32, length uint16) ([]byte, bool) {
+func appendFrom(dst *[]byte, memory []byte, offset uint32, length uint16) bool {
 	end := uint64(offset) + uint64(length)
 	if end > uint64(len(memory)) {
-		return dst, false
+		return false
 	}
-	return append(dst, memory[offset:end]...), true
+	*dst = append(*dst, memory[offset:end]...)
+	return true
 }
