@@ -64,7 +64,7 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 		return nil, err
 	}
 	if s.current, err = s.build(ctx, f); err != nil {
-		s.runtime.Close()
+		s.runtime.Close() //nolint:errcheck // the error above tells why
 		return nil, err
 	}
 	return s, nil
@@ -158,6 +158,5 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Close() error {
 	err := s.unlisten()
 	s.current.close()
-	s.runtime.Close()
-	return err
+	return errors.Join(err, s.runtime.Close())
 }

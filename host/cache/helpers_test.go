@@ -77,7 +77,9 @@ func respond(q *message.Query, rcode int, records ...string) *dns.Msg {
 			continue
 		case "ede":
 			var code uint16
-			fmt.Sscan(text, &code)
+			if _, err := fmt.Sscan(text, &code); err != nil {
+				panic(err)
+			}
 			m.SetEdns0(1232, false)
 			o := m.IsEdns0()
 			o.Option = append(o.Option, &dns.EDNS0_EDE{InfoCode: code})

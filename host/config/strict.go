@@ -332,7 +332,7 @@ func (l *loader) invalid(path string, err error) {
 	if err == nil {
 		return
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree of joined errors is walked by hand
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
 			l.invalid(path, err)
 		}

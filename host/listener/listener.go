@@ -108,7 +108,7 @@ func (l *Listener) Listen(ctx context.Context) error {
 			l.addr = l.localAddr()
 			return nil
 		}
-		l.Close()
+		l.Close() //nolint:errcheck // the error above tells why
 		if addr.Port() != 0 || try == 20 || !errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("listener %s: %w", l.config.Address, err)
 		}
@@ -207,10 +207,10 @@ func (l *Listener) Serve(ctx context.Context) error {
 	<-ctx.Done()
 	end := time.Now().Add(lastRead)
 	for _, s := range l.sockets {
-		s.conn.SetReadDeadline(end)
+		s.conn.SetReadDeadline(end) //nolint:errcheck // then it is closed already
 	}
 	if l.tcp != nil {
-		l.tcp.SetDeadline(end)
+		l.tcp.SetDeadline(end) //nolint:errcheck // as above
 	}
 	l.clients.drain(end)
 	late := time.AfterFunc(l.env.Grace, func() {

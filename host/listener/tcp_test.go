@@ -30,7 +30,7 @@ func framed(msgs ...[]byte) []byte {
 func wantEnd(t *testing.T, c net.Conn) {
 	t.Helper()
 	c.SetDeadline(time.Now().Add(limit))
-	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
+	if n, err := c.Read(make([]byte, 100)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("got %d octets and %v, want the end of the connection", n, err)
 	}
 }
@@ -293,7 +293,7 @@ func TestManyAtTheLimit(t *testing.T) {
 				c.SetDeadline(time.Now().Add(limit))
 				c.Write(framed(query(1, "slow.1", false), mt.Canary()))
 				if i%3 > 0 { // the listener may have closed it for another one
-					io.ReadFull(c, make([]byte, 10))
+					io.ReadFull(c, make([]byte, 10)) //nolint:errcheck // see above
 				}
 				c.Close()
 			}
@@ -411,7 +411,7 @@ func TestBuffersShrink(t *testing.T) {
 // TestBufferGrowsWithOctets: a length alone reserves nothing.
 func TestBufferGrowsWithOctets(t *testing.T) {
 	c, _ := scripted(t, []byte{0xFF, 0xFF}, make([]byte, 100))
-	if _, err := c.next(); err != io.EOF {
+	if _, err := c.next(); !errors.Is(err, io.EOF) {
 		t.Fatalf("got %v", err)
 	}
 	if len(c.buf) != readSize {
@@ -476,7 +476,7 @@ func FuzzFraming(f *testing.F) {
 		for i := 0; ; i++ {
 			msg, err := c.next()
 			if err != nil {
-				if i != len(want) || (err == errLengthZero) != zero {
+				if i != len(want) || errors.Is(err, errLengthZero) != zero {
 					t.Fatalf("got %d messages and %v, want %d, a length of zero: %v", i, err, len(want), zero)
 				}
 				return

@@ -119,7 +119,7 @@ func TestShed(t *testing.T) {
 }
 
 // stale has an answer for whoever can't wait.
-type stale struct{ *script }
+type stale struct{}
 
 func (s stale) Begin(*chain.Exchange) bool { return false }
 

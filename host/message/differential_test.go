@@ -272,7 +272,7 @@ func strictForm(msg []byte, m *dns.Msg) string {
 		}
 		return off + 1, true
 	}
-	ok := true
+	var ok bool
 	if off, ok = name(off, true); !ok {
 		return strictPointer
 	}

@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/weirdns/weir/host/message"
@@ -110,7 +111,7 @@ func FuzzName(f *testing.F) {
 		}
 		name, end, err := message.AppendName([]byte("?"), msg, off)
 		checkEnd, checkErr := message.CheckName(msg, off)
-		if err != checkErr || err == nil && end != checkEnd {
+		if !errors.Is(err, checkErr) || err == nil && end != checkEnd {
 			t.Fatalf("AppendName: %d, %v; checkName: %d, %v", end, err, checkEnd, checkErr)
 		}
 		if name[0] != '?' || len(name) > 1+message.MaxName {

@@ -115,7 +115,7 @@ func (g *Group) watch(ctx context.Context) {
 		for {
 			select {
 			case <-watcher.Events:
-			case <-watcher.Errors: // events were lost, perhaps; reading the file tells
+			case <-watcher.Errors: //nolint:errcheck // events were lost, perhaps; reading the file tells
 			case <-ctx.Done():
 				return
 			}

@@ -76,7 +76,7 @@ func (i *instance) fault(function string, err error) error {
 				f.err = known
 			}
 		}
-		if f.err == errTrap {
+		if errors.Is(f.err, errTrap) {
 			f.detail = where(err)
 		}
 	}

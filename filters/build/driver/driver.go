@@ -173,7 +173,7 @@ func hash(ctx context.Context, source string) (string, error) {
 		}
 		fmt.Fprintf(h, "\n%s\n", filepath.Base(f))
 		_, err = io.Copy(h, content)
-		content.Close()
+		content.Close() //nolint:errcheck // it was only read
 		if err != nil {
 			return "", err
 		}
