@@ -50,6 +50,10 @@ const (
 	FrameQuestion  = 52
 	FrameUpstream  = 54
 	FrameLimit     = 56
+	FrameTable     = 58 // this and the next three: what the host found before the call, see [InterestLookup]
+	FrameMatched   = 60
+	FrameValue     = 64
+	FrameValueSize = 68
 	FrameHeader    = 128 // octets of the fixed header, and offset of the QNAME
 	FrameQname     = 128
 	FrameMessage   = 384
@@ -106,6 +110,7 @@ const (
 	InterestClasses = 1<<26 - 1 // the bits of the response classes
 	InterestQuery   = 1 << 32
 	InterestFinal   = 1 << 33
+	InterestLookup  = 1 << 34 // the host looks the QNAME up before query, and does not call it for names that no table holds
 )
 
 // Limits of the host functions. README.md section 5.

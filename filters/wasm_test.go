@@ -38,7 +38,11 @@ func TestModules(t *testing.T) {
 			}
 			r := newRuntime(t.Context(), t, module)
 			checkImports(t, r.compiled, m)
-			sdktest.Run(t, filepath.Join(name, "testdata", "*.txtar"), r.open)
+			for _, l := range sdktest.Lookups {
+				t.Run(l.String(), func(t *testing.T) {
+					sdktest.Run(t, filepath.Join(name, "testdata", "*.txtar"), sdktest.With(l, r.open))
+				})
+			}
 		})
 	}
 }

@@ -42,27 +42,45 @@ func (b *Builder) Reset(c *Call) {
 	h[3], h[4], h[5], h[6], h[7], h[8] = 0, 0, 0, 0, 0, 0
 }
 
-// Answer responds with one RRset of a node, whose owner is the QNAME, and with AA set. A [Builder] makes the same response; this
-// is how nearly all answers from zones are, in one straight function, see [Suffixes].
-func (q Query) Answer(set RRset) Verdict {
-	m := q.octets[messageAt : messageAt+maxMessage]
-	at, size := int(q.question), len(set.Records)
-	if at+size > maxMessage {
-		return q.RespondRCODE(SERVFAIL, NoEDE)
+// AnswerFound responds with what the host found before the call ([Lookup]): the RRset of the QTYPE at the QNAME, as it is in the zone, with
+// AA set. ok is false if that isn't all there is to the answer: the value is not there or not that of the QNAME itself, the node
+// is a zone cut or an apex, it has no such RRset, or the class is not IN. A [Builder] makes the same response; this is how nearly all
+// answers from zones are, in one straight function, see [Suffixes]. The node lies behind where its RRset goes to, so octets are
+// read before they are written over.
+func (q Query) AnswerFound() (v Verdict, ok bool) {
+	c := q.Call
+	if c.matched != c.qnameSize || c.value == 0 || c.qclass != 1 {
+		return 0, false
 	}
-	m[2] = 0x84 | m[2]&0x01 // QR, AA, and RD as it was. RFC 1035 section 4.1.1
-	m[3] = 0
-	store64(m[4:], 1<<8|uint64(set.Count>>8&0xFF)<<16|uint64(set.Count&0xFF)<<24) // one question, the answers, nothing else
-	if size <= 32 && cap(set.Records) >= 32 && at+32 <= len(m) {
-		from, to := set.Records[:32], m[at:at+32]
-		store64(to, load64(from))
-		store64(to[8:], load64(from[8:]))
-		store64(to[16:], load64(from[16:]))
-		store64(to[24:], load64(from[24:]))
+	node := int(c.value) - abi.FrameQname
+	head := load64(c.octets[node:])
+	sets := int(head >> 16 & 0xFFFF)
+	if head&(NodeCut|NodeApex) != 0 || sets == 0 {
+		return 0, false
+	}
+	from := node + 4 + 8*sets
+	e := load64(c.octets[node+4:])
+	for i := 1; uint16(e) != c.qtype; i++ {
+		if i >= sets {
+			return 0, false
+		}
+		from += int(e >> 32)
+		e = load64(c.octets[node+4+8*i:])
+	}
+	size, to := int(e>>32), messageAt+int(c.question)
+	c.octets[messageAt+2] = 0x84 | c.octets[messageAt+2]&0x01 // QR, AA, and RD as it was. RFC 1035 section 4.1.1
+	c.octets[messageAt+3] = 0
+	store64(c.octets[messageAt+4:], 1<<8|e>>24&0xFF<<16|e>>16&0xFF<<24) // one question, the answers, nothing else
+	if size <= 32 && from+32 <= frameTail {
+		f, t := c.octets[from:from+32], c.octets[to:to+32]
+		store64(t, load64(f))
+		store64(t[8:], load64(f[8:]))
+		store64(t[16:], load64(f[16:]))
+		store64(t[24:], load64(f[24:]))
 	} else {
-		copy(m[at:], set.Records)
+		copy(c.octets[to:], c.octets[from:from+size])
 	}
-	return q.pack(abi.Respond, 0, m[:at+size])
+	return c.pack(abi.Respond, 0, c.octets[messageAt:to+size]), true
 }
 
 // SetAA sets or clears the bit AA, which is clear at first.

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ func asked(t testing.TB, phase byte, name string, qtype uint16) *Call {
 	c := call(canonical)
 	c.phase, c.qtype, c.qclass, c.flags = phase, qtype, 1, 0
 	c.ede = abi.None
+	c.table, c.matched, c.value, c.valueSize = 0, 0, 0, 0
 	c.size, c.question = uint32(len(octets)), uint16(headerSize+len(canonical)+4)
 	copy(c.message(), octets)
 	return c
@@ -154,28 +156,106 @@ func TestBuilderFarOwner(t *testing.T) {
 	}
 }
 
-// TestAnswer: the short way makes the same octets as a builder, for records of all sizes, and touches nothing behind them.
-func TestAnswer(t *testing.T) {
+// nodeOf makes a node of RRsets in ascending order of type. abi/README.md section 6.
+func nodeOf(flags byte, types []Type, sets ...RRset) (node []byte) {
+	node = append(node, flags, 0, byte(len(sets)), 0)
+	for i, s := range sets {
+		node = binary.LittleEndian.AppendUint16(node, uint16(types[i]))
+		node = binary.LittleEndian.AppendUint16(node, uint16(s.Count))
+		node = binary.LittleEndian.AppendUint32(node, uint32(len(s.Records)))
+	}
+	for _, s := range sets {
+		node = append(node, s.Records...)
+	}
+	return node
+}
+
+// find has a host find a node of the QNAME, or of an ancestor with so many octets, with gap octets between the message and the value.
+func find(c *Call, node []byte, matched, gap int) {
+	c.matched = uint16(matched)
+	at := messageAt + int(c.size) + gap
+	c.value, c.valueSize = uint32(abi.FrameQname+at), uint32(len(node))
+	for i := range c.octets[at:] {
+		c.octets[at+i] = '?' // what lies behind the node, as far as it may be read, must not show
+	}
+	copy(c.octets[at:], node)
+}
+
+// TestAnswerFound: the short way makes the same octets as a builder, for records of all sizes, wherever the RRset is in the node.
+func TestAnswerFound(t *testing.T) {
+	a, aaaa := set(t, "x. 300 A 192.0.2.1", "x. 300 A 192.0.2.2"), set(t, "x. 300 AAAA 2001:db8::1")
 	for size := range 300 {
-		s := set(t, "x. 300 TXT "+strings.Repeat("a", min(size, 255)), "x. 300 TXT b")
-		// What lies behind the records, as far as it may be read, must not show.
-		room := append(bytes.Clone(s.Records), bytes.Repeat([]byte{'?'}, 64)...)
-		s.Records = room[: len(s.Records) : len(s.Records)+size%64]
-		c := asked(t, abi.PhaseQuery, "www.Example.com.", dns.TypeTXT)
-		Query{c}.Answer(s)
-		got := bytes.Clone(c.result)
-		c = asked(t, abi.PhaseQuery, "www.Example.com.", dns.TypeTXT)
-		var b Builder
-		b.Reset(c)
-		b.SetAA(true)
-		b.RRset(Answer, QNAME, s, -1)
-		if want := b.Message(); !bytes.Equal(got, want) {
-			t.Fatalf("size %d: got\n%x, want\n%x", size, got, []byte(want))
+		txt := set(t, "x. 300 TXT "+strings.Repeat("a", min(size, 255)), "x. 300 TXT b")
+		if size == 0 {
+			txt = set(t, "x. 300 TXT b")
+		}
+		for name, node := range map[string][]byte{
+			"alone": nodeOf(0, []Type{TypeTXT}, txt), "first": nodeOf(NodeWildcard, []Type{TypeTXT, TypeAAAA}, txt, aaaa), "last": nodeOf(0, []Type{TypeA, TypeTXT}, a, txt),
+		} {
+			c := asked(t, abi.PhaseQuery, "www.Example.com.", dns.TypeTXT)
+			find(c, node, len(c.QNAME()), size%8)
+			v, ok := Query{c}.AnswerFound()
+			got := bytes.Clone(c.result)
+			c = asked(t, abi.PhaseQuery, "www.Example.com.", dns.TypeTXT)
+			var b Builder
+			b.Reset(c)
+			b.SetAA(true)
+			b.RRset(Answer, QNAME, txt, -1)
+			if want := b.Message(); !ok || !bytes.Equal(got, want) || v != c.Respond(want) {
+				t.Fatalf("%s, size %d: got %v, %#x,\n%x, want\n%x", name, size, ok, v, got, []byte(want))
+			}
 		}
 	}
-	c := asked(t, abi.PhaseQuery, "example.com.", dns.TypeA)
-	if got, want := (Query{c}).Answer(RRset{1, make([]byte, 65535)}), Verdict(abi.Pack(abi.Respond, 2, 0, 0)); got != want {
-		t.Errorf("too large: got verdict %#x, want %#x", got, want)
+}
+
+// TestAnswerFoundElse: what isn't a simple answer is left alone, and so is the message.
+func TestAnswerFoundElse(t *testing.T) {
+	s := set(t, "x. 300 A 192.0.2.1")
+	plain := nodeOf(0, []Type{TypeA}, s)
+	for _, tt := range []struct {
+		name  string
+		qtype uint16
+		node  []byte
+		less  int // octets that matched is less than the QNAME
+		class uint16
+		want  bool
+	}{
+		{"an answer", dns.TypeA, plain, 0, 1, true},
+		{"NODATA", dns.TypeAAAA, plain, 0, 1, false},
+		{"an ancestor", dns.TypeA, plain, 4, 1, false},
+		{"another class", dns.TypeA, plain, 0, 3, false},
+		{"a zone cut", dns.TypeA, nodeOf(NodeCut, []Type{TypeA}, s), 0, 1, false},
+		{"an apex", dns.TypeA, nodeOf(NodeApex, []Type{TypeA}, s), 0, 1, false},
+		{"an empty non-terminal", dns.TypeA, nodeOf(NodeEmpty, nil), 0, 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := asked(t, abi.PhaseQuery, "www.example.com.", tt.qtype)
+			c.qclass = tt.class
+			find(c, tt.node, len(c.QNAME())-tt.less, 0)
+			before := bytes.Clone(c.Message())
+			if _, ok := (Query{c}).AnswerFound(); ok != tt.want {
+				t.Errorf("got %v, want %v", ok, tt.want)
+			}
+			if !tt.want && !bytes.Equal(c.Message(), before) {
+				t.Error("the message was changed")
+			}
+		})
+	}
+	c := asked(t, abi.PhaseQuery, "www.example.com.", dns.TypeA)
+	if _, ok := (Query{c}).AnswerFound(); ok {
+		t.Error("got an answer without a look-up")
+	}
+	if _, _, _, ok := (Query{c}).Found(); ok {
+		t.Error("Found without a look-up")
+	}
+	find(c, plain, 5, 0)
+	c.table = 3
+	if table, value, matched, ok := (Query{c}).Found(); table != 3 || !bytes.Equal(value, plain) || matched != 5 || !ok {
+		t.Errorf("Found = %d, %x, %d, %v; want 3, %x, 5, true", table, value, matched, ok, plain)
+	}
+	c.value = 0
+	if _, value, _, ok := (Query{c}).Found(); value != nil || !ok {
+		t.Errorf("without room, Found gives %x, %v; want nil, true", value, ok)
 	}
 }
 

@@ -18,6 +18,9 @@ const (
 	// Final says that every query gets Respond or Drop, so that what is below in a chain would never be reached. The host
 	// refuses such a chain.
 	Final Interest = abi.InterestFinal
+	// Lookup has the host look the QNAME up in the zones and lists of names that the filter may use, before each call of Query: what
+	// it found is there then, see [Query.Found], and if it found nothing, Query is not called, as if it had said [Next].
+	Lookup Interest = abi.InterestLookup
 )
 
 // Responses is the interest in responses of these classes.

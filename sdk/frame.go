@@ -17,7 +17,10 @@ type frame struct {
 	address                          [16]byte
 	size                             uint32
 	question, upstream, limit        uint16
-	_                                [70]byte
+	table, matched                   uint16 // what the host found, see Found
+	_                                uint16
+	value, valueSize                 uint32
+	_                                [56]byte
 	octets                           [frameTail]byte // the QNAME, and at messageAt the message
 }
 
@@ -107,6 +110,17 @@ func (c *Call) DO() bool { return c.flags&abi.FlagDO != 0 }
 
 // RD reports whether the query asks for recursion.
 func (c *Call) RD() bool { return c.octets[messageAt+2]&1 != 0 }
+
+// Found returns what the host found for the QNAME before this call, if Configure returned [Lookup]: the index of the table, its
+// value, which is a [Node] in a zone, and the octets of the key that was found, which is the QNAME or an ancestor of it. The value lies
+// in the frame, behind the message: a [Builder] writes over it, and [Buffer.Keep] keeps it. It is nil if there was no room for it;
+// [Table.Longest] has it then. ok is false if the host did not look.
+func (q Query) Found() (table int, value []byte, matched int, ok bool) {
+	if at := q.value - abi.FrameQname; q.value != 0 {
+		value = q.octets[at : at+q.valueSize]
+	}
+	return int(q.table), value, int(q.matched), q.matched != 0
+}
 
 // Forwarded reports whether a filter above chose an upstream.
 func (c *Call) Forwarded() bool { return c.flags&abi.FlagForwarded != 0 }

@@ -27,6 +27,17 @@ const bufferSize = 4096
 // Grow makes room for values of size octets, and 4,096 at least. Called in Configure, it spares the first query the allocation.
 func (b *Buffer) Grow(size int) { b.octets = make([]byte, max(size, bufferSize, 2*len(b.octets))) }
 
+// Keep copies a value that lies elsewhere.
+func (b *Buffer) Keep(value []byte) []byte {
+	if len(value) > len(b.octets) {
+		b.Grow(len(value))
+	}
+	return b.octets[:copy(b.octets, value)]
+}
+
+// Index returns the place of the table among those that the filter may use, as [Query.Found] has it.
+func (t *Table) Index() int { return int(t.index) }
+
 // Get returns the value of exactly this key.
 func (t *Table) Get(key []byte, b *Buffer) (value []byte, ok bool) {
 	for {

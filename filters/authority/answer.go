@@ -13,41 +13,29 @@ const (
 
 const classIN = 1
 
-// query answers what is in the zones, and lets everything else go on.
+// query answers what is in the zones, and lets everything else go on. The host looked the QNAME up, and calls only for names in zones.
 func (a *authority) query(q sdk.Query) sdk.Verdict {
+	// The name exists and has the type: that is nearly always so, and all there is to it. Whatever is special goes to rest.
+	if a.ttl < 0 && !q.Explained() && !(a.delegates && a.isDelegated(q)) {
+		if verdict, ok := q.AnswerFound(); ok {
+			return verdict
+		}
+	}
 	if q.QCLASS() != classIN {
 		return sdk.Next
 	}
-	// Where there is one zone, its table knows as well what is in it.
-	table, size, held := 0, 0, true
-	if a.zones.Len() > 1 {
-		if table, size, held = q.Longest(&a.zones); !held || table == delegated {
-			if !q.Explained() {
-				return sdk.Next
-			}
-			return a.rest(q, found{held: held, table: table, size: size})
-		}
-	}
-	name := q.QNAME()
-	node, matched, ok := a.tables[table].Longest(name, &a.node)
-	// The name exists and has the type: that is nearly always so, and all there is to it. Whatever is special goes to walk.
-	if matched == len(name) && node[0]&(sdk.NodeCut|sdk.NodeApex) == 0 && a.ttl < 0 && !q.Explained() {
-		if set, ok := sdk.Node(node).RRset(q.QTYPE()); ok {
-			return q.Answer(set)
-		}
-	}
-	if a.zones.Len() == 1 {
-		if !ok && !q.Explained() {
-			return sdk.Next
-		}
-		_, size, held = q.Longest(&a.zones)
-	}
-	return a.rest(q, found{held, table, size, ok, node, matched})
+	return a.rest(q)
+}
+
+// isDelegated reports whether the QNAME is in a delegated zone.
+func (a *authority) isDelegated(q sdk.Query) bool {
+	table, _, held := q.Longest(&a.zones)
+	return held && table == delegated
 }
 
 // rest is query for all that isn't simple.
-func (a *authority) rest(q sdk.Query, f found) sdk.Verdict {
-	how, link := a.walk(q.Call, f)
+func (a *authority) rest(q sdk.Query) sdk.Verdict {
+	how, link := a.walk(q.Call, a.found(q))
 	switch {
 	case how == answered:
 		return q.Respond(a.builder.Message())
@@ -70,6 +58,16 @@ type found struct {
 	ok      bool // the table still holds the zone
 	node    sdk.Node
 	matched int // octets of the owner of the node
+}
+
+// found is what the host found for the QNAME. A delegated zone may be between the name and the apex of its table.
+func (a *authority) found(q sdk.Query) found {
+	table, value, matched, ok := q.Found()
+	inner, size, held := q.Longest(&a.zones)
+	if !ok || value == nil || inner != table {
+		return a.find(q.QNAME())
+	}
+	return found{held, table, size, true, a.node.Keep(value), matched}
 }
 
 // find looks a name up.
@@ -394,7 +392,7 @@ func (a *authority) explainOutside(e *sdk.Line, name []byte, size int, isDelegat
 		e.Text("zone ").Name(name[len(name)-size:]).Text(" is delegated: ").Name(name).Text(" goes on down the chain").End()
 		return
 	}
-	e.Text("no zone here holds ").Name(name).End()
+	e.Text("no table here holds ").Name(name).End()
 }
 
 func pick(condition bool, yes, no string) string {

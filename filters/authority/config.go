@@ -52,7 +52,8 @@ func (a *authority) configure(c *sdk.Config) sdk.Interest {
 	if len(a.tables) == 0 {
 		return 0
 	}
-	return sdk.Queries
+	a.delegates = len(outside) > 0
+	return sdk.Queries | sdk.Lookup
 }
 
 // addZone reads the name of a table, and finds out which zone it holds: its first key is the apex.
@@ -66,9 +67,12 @@ func (a *authority) addZone(c *sdk.Config) {
 		c.Mistake("table \"" + table.Name + "\" is empty: want a zone with an SOA record")
 		return
 	}
-	if earlier, ok := a.zones.Set(apex, len(a.tables)); !ok {
+	if earlier, ok := a.zones.Set(apex, table.Index()); !ok {
 		c.Mistake("table \"" + table.Name + "\" holds " + string(sdk.AppendText(nil, apex)) + ", which table \"" + a.tables[earlier].Name + "\" holds already")
 		return
 	}
-	a.tables = append(a.tables, table)
+	for len(a.tables) <= table.Index() {
+		a.tables = append(a.tables, nil)
+	}
+	a.tables[table.Index()] = table
 }

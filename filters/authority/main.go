@@ -19,6 +19,7 @@ type authority struct {
 	through    sdk.Suffixes // zones in which names that don't exist go down the chain
 	throughAll bool
 	ttl        int64 // of all records, in seconds; -1 as they are
+	delegates  bool  // zones has delegated zones
 
 	builder  sdk.Builder
 	node     sdk.Buffer // the node that answers

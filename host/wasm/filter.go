@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/message"
 )
 
 // Filter is a module with its configuration, ready to be called. Its methods are safe for concurrent use.
@@ -27,6 +28,7 @@ type Filter struct {
 	limits   limits
 	may      grants
 	interest uint64
+	lookup   *lookup // nil when the filter did not ask for it
 
 	runtime    *Runtime
 	code       *code
@@ -84,6 +86,17 @@ func (f *Filter) Interest() chain.Interest {
 
 // Call implements chain.Filter. It does not wait, allocates nothing unless the filter faults, and its time is bounded by the fuel of the filter.
 func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
+	var at match
+	if f.lookup != nil && c.Response == nil {
+		// Before all else: a query that the filter has nothing to do with needs no instance, and no fault of it concerns that query.
+		if at = f.lookup.find(c.Query.Key, c.Query.Labels); at.snapshot == nil {
+			c.EDE = abi.None
+			if t := c.Query.Trace; t != nil {
+				t.Add("filter "+f.name, "no table here holds %s", message.NameString(c.Query.Key))
+			}
+			return chain.Verdict{}, nil
+		}
+	}
 	if !f.quarantine.admit() {
 		f.faults[causeQuarantine].Inc()
 		return chain.Verdict{}, errQuarantined
@@ -92,7 +105,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 	if i == nil {
 		return chain.Verdict{}, f.busy()
 	}
-	v, err := i.decide(c)
+	v, err := i.decide(c, &at)
 	if err != nil {
 		f.discard(i, err)
 		return chain.Verdict{}, err
@@ -102,12 +115,15 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 	return v, nil
 }
 
-// decide calls the guest.
-func (i *instance) decide(c *chain.Call) (chain.Verdict, error) {
+// decide calls the guest. at is what was found for it; it is zero if nobody looked.
+func (i *instance) decide(c *chain.Call, at *match) (chain.Verdict, error) {
 	f := i.filter
 	i.refill(1)
 	i.call = c
 	writeFrame(i.frame, c, f.guests)
+	if at.snapshot != nil {
+		i.writeFound(at, len(c.Query.Message))
+	}
 	phase, name, function, count := uint8(abi.PhaseQuery), abi.ExportQuery, i.query, &i.did.query
 	if c.Response != nil {
 		phase, name, function, count = abi.PhaseResponse, abi.ExportResponse, i.response, &i.did.response

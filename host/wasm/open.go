@@ -106,7 +106,7 @@ func (f *Filter) try() error {
 
 // checkInterest refuses an interest that the module can't mean.
 func (f *Filter) checkInterest(i *instance) error {
-	const known = abi.InterestClasses | abi.InterestQuery | abi.InterestFinal
+	const known = abi.InterestClasses | abi.InterestQuery | abi.InterestFinal | abi.InterestLookup
 	switch {
 	case f.interest&^known != 0:
 		return fmt.Errorf("configure returns the bits %#x, which ABI %d does not have", f.interest&^known, abi.Version)
@@ -114,6 +114,15 @@ func (f *Filter) checkInterest(i *instance) error {
 		return errors.New("configure says that the filter wants queries, but the module does not export query")
 	case f.interest&abi.InterestClasses != 0 && i.response == nil:
 		return errors.New("configure says that the filter wants responses, but the module does not export response")
+	case f.interest&abi.InterestLookup == 0:
+		return nil
+	case f.interest&abi.InterestQuery == 0:
+		return errors.New("configure asks for the look-up before query, but does not say that the filter wants queries")
+	case f.may&grantTables == 0:
+		return errors.New("configure asks for the look-up before query, for which its manifest has to name the grant \"tables\": its author has to add it")
+	}
+	if f.lookup = newLookup(f.document.tables); f.lookup == nil {
+		return errors.New("configure asks for the look-up before query, but its configuration names no zone and no list of names to look in")
 	}
 	return nil
 }

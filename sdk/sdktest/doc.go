@@ -14,7 +14,7 @@
 //	-- config.json --          the configuration of the filter, as JSON
 //	-- upstreams --            the names of the upstreams that it may use, in the order of their indexes, split by blanks
 //	-- table NAME KIND --      a table: a zone file if KIND is zone, lines "NAME VALUE" if it is names
-//	-- interest --             optional: what configure must return: queries, final, responses, and names of classes
+//	-- interest --             optional: what configure must return: queries, lookup, final, responses, and names of classes
 //	-- error --                optional: the text that configure must return instead
 //	-- cases --                the cases, see below
 //

@@ -108,6 +108,8 @@ func parseInterest(words []string) (interest uint64, err error) {
 		switch w {
 		case "queries":
 			interest |= abi.InterestQuery
+		case "lookup":
+			interest |= abi.InterestLookup
 		case "final":
 			interest |= abi.InterestFinal
 		case "responses":
@@ -167,7 +169,7 @@ func parseCases(text string) (cases []Case, err error) {
 			s := slices.Index(sections, section)
 			var rr dns.RR
 			if rr, err = dns.NewRR(text); s < 0 || rr == nil || step.Response == nil {
-				return nil, fmt.Errorf("line %d: want a section and a record behind a response: %v", n, err)
+				return nil, fmt.Errorf("line %d: want a section and a record behind a response: %v", n, err) //nolint:errorlint // there may be none
 			}
 			step.Response.records[s] = append(step.Response.records[s], rr)
 		case "verdict":

@@ -125,6 +125,7 @@ type runner struct {
 	host     *Host
 	instance Instance
 	interest uint64
+	lookup   Lookup
 
 	again func(Step, uint8) string // is called after each call, if it is set, and says what is wrong
 	saved []byte                   // the frame as it was before that call
@@ -144,7 +145,11 @@ func (f *File) open(open Open) (*runner, error) {
 	if int64(result) < 0 {
 		return nil, fmt.Errorf("%s", text)
 	}
-	return &runner{file: f, host: host, instance: instance, interest: result}, nil
+	r := &runner{file: f, host: host, instance: instance, interest: result}
+	if w, ok := instance.(with); ok {
+		r.lookup = w.lookup
+	}
+	return r, nil
 }
 
 // run makes the calls of one case, and returns what is not as it should be.
@@ -162,6 +167,12 @@ func (r *runner) run(c Case) (mistakes []string) {
 		if step.Response != nil {
 			phase, interested = abi.PhaseResponse, r.interest>>class&1 != 0 || called
 		}
+		var at found
+		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && r.lookup != NoLookup {
+			if at, interested = r.host.look(wire(step.Query.name)); !interested && step.Query.flags&abi.FlagExplain != 0 {
+				explained = []string{"no table here holds " + string(sdk.AppendText(nil, []byte(wire(step.Query.name))))}
+			}
+		}
 		if interested {
 			frame := r.instance.Frame()
 			if len(frame) != abi.FrameTotal {
@@ -169,6 +180,7 @@ func (r *runner) run(c Case) (mistakes []string) {
 				return mistakes
 			}
 			r.fill(frame, step, message, class)
+			at.write(frame, len(message), r.lookup)
 			frame[abi.FramePhase], frame[abi.FrameAttempt] = phase, attempts[phase]
 			binary.LittleEndian.PutUint64(frame[abi.FrameCookie:], cookie)
 			r.saved = append(r.saved[:0], frame...)
@@ -324,7 +336,7 @@ func (r *runner) describe(v uint64, octets, frame []byte, step Step) (verdict st
 	case abi.Ask, abi.Rewrite:
 		name, n, err := dns.UnpackDomainName(octets, 0)
 		if err != nil || n+4 != len(octets) || len(octets) != int(length) {
-			return "", nil, fmt.Errorf("question %x: %v", octets, err)
+			return "", nil, fmt.Errorf("question %x: %v", octets, err) //nolint:errorlint // there may be none
 		}
 		verdict = map[uint8]string{abi.Ask: "ask ", abi.Rewrite: "rewrite "}[kind]
 		return verdict + name + " " + dns.Type(binary.BigEndian.Uint16(octets[n:])).String(), nil, nil
