@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -10,5 +11,9 @@ import (
 // Modules that did not come with weir are compiled by a second process of the program, which is this one.
 func TestMain(m *testing.M) {
 	wasm.CompileChild()
+	if path := os.Getenv(serveVariable); path != "" {
+		fmt.Fprintln(os.Stderr, serveChild(path))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
