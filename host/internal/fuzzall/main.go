@@ -91,7 +91,7 @@ func find(only *regexp.Regexp) ([]target, error) {
 }
 
 func fuzz(t target, d time.Duration) ([]byte, error) {
-	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), "-parallel", "1", t.dir)
+	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), "-fuzzminimizetime", "10x", "-parallel", "1", t.dir)
 	return cmd.CombinedOutput()
 }
 
