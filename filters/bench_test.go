@@ -20,6 +20,9 @@ func benchCall(b *testing.B, i *instance, phase byte, name string, qtype uint16,
 	b.Helper()
 	frame := query(name, qtype)
 	frame[abi.FramePhase] = phase
+	if phase == abi.PhaseQuery {
+		frame = lookup(i, frame)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(i.Frame(), frame)
@@ -53,6 +56,24 @@ func query(name string, qtype uint16) []byte {
 	le.PutUint16(frame[abi.FrameQuestion:], uint16(12+len(wire)+4))
 	copy(frame[abi.FrameQname:], wire)
 	return append(frame, message...)
+}
+
+// lookup adds what the host finds before a call, if the first table has the very QNAME.
+func lookup(i *instance, frame []byte) []byte {
+	h, le := i.ctx.Value(hostKey{}).(unlimited), binary.LittleEndian
+	name := frame[abi.FrameQname:][:le.Uint16(frame[abi.FrameQnameSize:])]
+	value := make([]byte, 4096)
+	n := h.TableExact(0, name, value)
+	if n < 0 {
+		return frame
+	}
+	for len(frame)%8 != 0 {
+		frame = append(frame, 0)
+	}
+	le.PutUint16(frame[abi.FrameMatched:], uint16(len(name)))
+	le.PutUint32(frame[abi.FrameValue:], uint32(len(frame)))
+	le.PutUint32(frame[abi.FrameValueSize:], uint32(n))
+	return append(frame, value[:uint32(n)]...)
 }
 
 // open1 opens an instance of a filter with a configuration.
@@ -118,7 +139,6 @@ func BenchmarkAuthority(b *testing.B) {
 	b.Run("nodata", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "host4711.corp.test", 28, abi.Respond) })
 	b.Run("alias", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "alias.corp.test", 1, abi.Respond) })
 	b.Run("noop", func(b *testing.B) { benchCall(b, i, abi.PhaseResponse, "host4711.corp.test", 1, abi.Next) })
-	b.Run("elsewhere", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.example.com", 1, abi.Next) })
 }
 
 func BenchmarkAlternate(b *testing.B) {

@@ -123,6 +123,9 @@ func (h *Host) TableLongest(number uint32, name, out []byte) int64 {
 
 // TableExact is TableLongest for a name that is a key: one look into a map, for benchmarks of what calls it. It counts no calls.
 func (h *Host) TableExact(number uint32, name, out []byte) int64 {
+	if int(number) >= len(h.tables) {
+		return -1
+	}
 	value, ok := h.tables[number].values[string(name)]
 	return give(len(name), value, ok, out)
 }
