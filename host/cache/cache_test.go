@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,15 +85,14 @@ func TestHalfOff(t *testing.T) {
 
 func TestTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		upstream := &server{}
-		set := func(s *server) {
-			upstream.answer = func(ctx context.Context, q *message.Query) (*dns.Msg, error) {
-				if q.Trace != nil {
-					q.Trace.Add("upstream test", "100%% asked")
-				}
-				return s.answer(ctx, q)
+		var current atomic.Pointer[server] // the slow query of one step is still under way in the next
+		set := current.Store
+		upstream := &server{answer: func(ctx context.Context, q *message.Query) (*dns.Msg, error) {
+			if q.Trace != nil {
+				q.Trace.Add("upstream test", "100%% asked")
 			}
-		}
+			return current.Load().answer(ctx, q)
+		}}
 		c := open(t, preset("weir"), upstream, time.Now)
 		explain := func() string {
 			q := ask("www.example.", dns.TypeA, time.Now())

@@ -23,8 +23,8 @@ import (
 
 // Limits of compiling one module that did not come with weir. A Go module of 1.8 MB takes 0.6 s and 60 MB.
 const (
-	childCPU    = 5 * time.Second
-	childWall   = 6 * time.Second
+	childCPU    = 5 * time.Second * slowdown
+	childWall   = 6 * time.Second * slowdown
 	childMemory = 512 << 20
 	childOutput = 2 << 10 // octets of what it says that are kept
 )

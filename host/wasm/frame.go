@@ -17,7 +17,7 @@ type frame = [abi.FrameTotal]byte
 const headerSize = 12
 
 // writeFrame writes the frame for a call. upstreams maps the host's indexes to the guest's. It does not allocate. The header is written in words,
-// of which each is what lies next to each other in the frame: a store for each of its fields takes twice as long.
+// of which each is what lies next to each other in the frame.
 func writeFrame(f *frame, c *chain.Call, upstreams []uint16) {
 	q := c.Query
 	msg, phase := q.Message, uint64(abi.PhaseQuery)

@@ -27,8 +27,8 @@ type slot struct {
 	_                     [128 - 5*8]byte
 }
 
-// States of a slot. The instance changes hands with them, rather than by a pointer that is swapped out and in: that takes twice as long, since
-// the collector has to see each pointer that is written.
+// States of a slot. The instance changes hands with them, rather than by a pointer that is swapped out and in, since the collector has to see
+// each pointer that is written.
 const (
 	slotEmpty uint32 = iota // there is no instance
 	slotFree                // there is one, for whoever is first
