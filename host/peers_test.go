@@ -257,7 +257,10 @@ mount --bind "$1/resolv.conf" /etc/resolv.conf
 "$2" run "$3" >"$1/weir.log" 2>&1 &
 weir=$!
 trap 'kill $weir; wait $weir || true' EXIT
-for i in 1 2 3 4 5 6 7 8 9 10; do "$2" query @127.0.0.1:53 www.home.arpa --timeout 500ms >/dev/null 2>&1 && break; done
+for i in $(seq 75); do # the first start of a binary compiles its filters
+  "$2" query @127.0.0.1:53 www.home.arpa --timeout 500ms >/dev/null 2>&1 && break
+  sleep 0.2
+done
 getent ahosts www.home.arpa
 getent ahosts none.home.arpa || echo "none: exit $?"
 `)
