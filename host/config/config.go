@@ -123,7 +123,8 @@ func (l Log) Validate() error {
 
 // Wasm is the table [wasm].
 type Wasm struct {
-	// CacheDir is the directory that compiled modules are kept in, so that the next start is faster. Empty: they are not kept.
+	// CacheDir is the directory that compiled modules are kept in, so that the next start is faster. Empty: "weir" in
+	// the user's cache directory, or a temporary one where that can't be written.
 	CacheDir string `koanf:"cache_dir"`
 }
 

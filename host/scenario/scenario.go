@@ -7,7 +7,7 @@
 //
 // ANSWERs are RDATA in presentation format, quoted when they have spaces or to tell strings from names, in any order; "..." alone means some.
 // Without ANSWERs the answer section is not looked at. AA has to be set if and only if the line says so. In what follows the
-// bar, these phrases are checked, the rest is for the reader: "NODATA" and "no answer" (the answer section is empty), "SOA" (there is one
+// bar, these phrases are checked, the rest is for the reader: "NODATA with" and "no answer" (the answer section is empty), "with the SOA" (there is one
 // in the authority section), "TTL at most N", "TTL N:", "EDE N" (one of those named), "an EDE", "a referral" (NS in the authority section, no SOA), "TC" at the start (over TCP too).
 package scenario
 

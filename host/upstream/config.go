@@ -19,8 +19,8 @@ type Config struct {
 	// Servers are asked in the order that Policy gives: "ADDRESS", "ADDRESS:PORT", "[IPV6]:PORT", the port 53 unless given.
 	// A prefix udp:// or tcp:// sets the transport of this one server. At most Policy.MaxServers.
 	Servers []string `koanf:"servers"`
-	// ResolvConf is the path of a file in the format of resolv.conf whose nameserver lines are servers too, behind those of
-	// Servers. It is watched, and an emptied, broken or removed file leaves the servers as they were. The options timeout and
+	// ResolvConf is the path of a file in the format of resolv.conf whose nameserver lines are the servers, in the place of Servers: a
+	// file of weir has one of the two. It is watched, and an emptied, broken or removed file leaves the servers as they were. The options timeout and
 	// attempts in it are ignored: they are for stub resolvers, and weir has a deadline for each query.
 	ResolvConf string `koanf:"resolv_conf"`
 	// Transport is "auto": UDP, and TCP when an answer does not fit, or when somebody seems to forge answers;
