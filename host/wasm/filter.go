@@ -118,7 +118,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 // decide calls the guest. at is what was found for it; it is zero if nobody looked.
 func (i *instance) decide(c *chain.Call, at *match) (chain.Verdict, error) {
 	f := i.filter
-	i.refill(1)
+	i.allow(1)
 	i.call = c
 	writeFrame(i.frame, c, f.guests)
 	if at.snapshot != nil {
@@ -132,17 +132,12 @@ func (i *instance) decide(c *chain.Call, at *match) (chain.Verdict, error) {
 		i.call, i.cause = nil, causeVerdict
 		return chain.Verdict{}, &Fault{Function: name, Cause: causeNames[causeVerdict], err: errVerdict}
 	}
-	i.stack[0] = 0
-	err := function.CallWithStack(i, i.stack[:])
+	err := i.enter(function)
 	i.call = nil
 	if len(i.output) > 0 {
 		i.flush()
 	}
 	*count++
-	if i.fuel != nil {
-		left := max(int64(i.fuel.Get()), 0) // negative when it was used up
-		i.did.fuel += f.limits.fuel - uint64(left)
-	}
 	if i.since++; i.since == tellEvery {
 		i.tell()
 	}
