@@ -69,6 +69,7 @@ func complete(f Filter) Filter {
 func (i *Instance) Configure(size int) uint64 {
 	c := readConfig(size)
 	interest := i.filter.Configure(c)
+	i.call.own = uint16(len(c.tables))
 	if text := c.errors(); text != nil {
 		i.errors, i.call.result = text, text
 		return 1<<63 | uint64(len(text))<<32 | uint64(address(text))

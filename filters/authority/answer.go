@@ -392,7 +392,7 @@ func (a *authority) explainOutside(e *sdk.Line, name []byte, size int, isDelegat
 		e.Text("zone ").Name(name[len(name)-size:]).Text(" is delegated: ").Name(name).Text(" goes on down the chain").End()
 		return
 	}
-	e.Text("no table here holds ").Name(name).End()
+	e.Text("nothing here holds ").Name(name).End()
 }
 
 func pick(condition bool, yes, no string) string {

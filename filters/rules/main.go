@@ -18,8 +18,8 @@ func newFilter() sdk.Filter {
 
 // rules is a configured filter.
 type rules struct {
-	zones sdk.Suffixes // zones to indexes of rules
-	rules []rule
+	root  bool   // there is a rule for the root
+	rules []rule // the number of a rule's zone among the own names is its index
 }
 
 // rule is what is done with names in a zone.
@@ -42,11 +42,8 @@ const (
 
 // query does what the rule for the longest zone says. This is all there is on the way of a query.
 func (f *rules) query(q sdk.Query) sdk.Verdict {
-	i, size, ok := q.Longest(&f.zones)
+	i, size, ok := q.FoundName()
 	if !ok {
-		if e := q.Explain(); e != nil {
-			e.Text("no rule for ").Name(q.QNAME()).End()
-		}
 		return sdk.Next
 	}
 	r := &f.rules[i]
@@ -96,14 +93,14 @@ func (f *rules) configure(c *sdk.Config) sdk.Interest {
 		return 0
 	}
 	if f.final() {
-		return sdk.Queries | sdk.Final
+		return sdk.Queries | sdk.Lookup | sdk.Final
 	}
-	return sdk.Queries
+	return sdk.Queries | sdk.Lookup
 }
 
 // final reports whether every query gets a verdict that ends it: there is a rule for the root, and no rule lets one go on.
 func (f *rules) final() bool {
-	if _, _, ok := f.zones.Longest([]byte{0}); !ok {
+	if !f.root {
 		return false
 	}
 	for _, r := range f.rules {
@@ -159,10 +156,11 @@ func (f *rules) read(c *sdk.Config, i int) {
 		r.ede = why(r.rcode)
 	}
 	f.rules = append(f.rules, r)
-	if zone == nil {
+	if zone == nil { // that was a mistake: the configuration will not be used, so the numbers don't matter any more
 		return
 	}
-	if earlier, ok := f.zones.Set(zone, i); !ok {
+	f.root = f.root || len(zone) == 1
+	if earlier, ok := c.AddName(zone); !ok {
 		c.MistakeAt(path+".zone", "there is a rule for "+string(sdk.AppendText(nil, zone))+" already, at {rule["+strconv.Itoa(earlier)+"].zone}: want one rule for a zone")
 	}
 }

@@ -29,6 +29,7 @@ type Filter struct {
 	may      grants
 	interest uint64
 	lookup   *lookup // nil when the filter did not ask for it
+	names    names
 
 	runtime    *Runtime
 	code       *code
@@ -92,7 +93,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 		if at = f.lookup.find(c.Query.Key, c.Query.Labels); at.snapshot == nil {
 			c.EDE = abi.None
 			if t := c.Query.Trace; t != nil {
-				t.Add("filter "+f.name, "no table here holds %s", message.NameString(c.Query.Key))
+				t.Add("filter "+f.name, "nothing here holds %s", message.NameString(c.Query.Key))
 			}
 			return chain.Verdict{}, nil
 		}

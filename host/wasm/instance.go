@@ -48,6 +48,7 @@ type instance struct {
 	calls     int         // of host functions, that are left
 	octets    int         // that host functions may copy, that are left
 	explained int         // lines
+	added     int         // own names, during configure
 	tables    []Snapshot  // as pinned in this call; nil: not yet
 	cause     cause       // why a host function ended the call
 	ended     bool        // it did
@@ -81,7 +82,7 @@ func (i *instance) tell() {
 
 // newInstance instantiates and configures the module of f under a budget. It also gives what configure returned.
 func (f *Filter) newInstance() (*instance, uint64, error) {
-	i := &instance{filter: f, memory: newMemory(int(f.limits.pages)*pageSize, &f.memory), tables: make([]Snapshot, len(f.document.tables))}
+	i := &instance{filter: f, memory: newMemory(int(f.limits.pages)*pageSize, &f.memory), tables: make([]Snapshot, len(f.document.tables)+1)} // the own names come last
 	i.Context = experimental.WithMemoryAllocator(context.Background(), allocator{i.memory})
 	i.refill(startFactor)
 	interest, err := i.start()
@@ -123,6 +124,9 @@ func (i *instance) start() (uint64, error) {
 	i.document = nil
 	if err != nil {
 		return 0, err
+	}
+	if n := &i.filter.names; !n.open && i.added != n.count {
+		return 0, errNames
 	}
 	if !ok {
 		return everything(i.query != nil, i.response != nil), nil

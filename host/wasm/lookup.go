@@ -18,6 +18,8 @@ type lookup struct {
 	many   map[string]uint16 // or tables by apex
 	depths []int             // labels of the apexes in many, each number once, the highest first
 	names  []uint16          // tables of names, in their order
+	own    Snapshot          // the filter's own names, nil if there are none
+	ownAt  uint16            // their index
 }
 
 type apex struct {
@@ -36,9 +38,10 @@ type match struct {
 	value    []byte
 }
 
-// newLookup returns the look-up in tables, nil if no zone and no list of names is among them.
-func newLookup(tables []Table) *lookup {
-	l := &lookup{tables: tables}
+// newLookup returns the look-up in tables and in the filter's own names, whose index is ownAt; nil if there are none, and no zone and no list of
+// names is among the tables.
+func newLookup(tables []Table, ownAt uint16, own Snapshot) *lookup {
+	l := &lookup{tables: tables, own: own, ownAt: ownAt}
 	var zones []apex
 	for n, t := range tables {
 		switch t.Kind() {
@@ -50,7 +53,7 @@ func newLookup(tables []Table) *lookup {
 			l.names = append(l.names, uint16(n))
 		}
 	}
-	if len(zones)+len(l.names) == 0 {
+	if len(zones)+len(l.names) == 0 && own == nil {
 		return nil
 	}
 	if len(zones) <= fewZones {
@@ -93,6 +96,11 @@ func (l *lookup) find(name []byte, labels int) (m match) {
 			return match{s, n, matched, value}
 		}
 	}
+	if l.own != nil {
+		if matched, value, ok := l.own.Longest(name); ok {
+			return match{l.own, l.ownAt, matched, value}
+		}
+	}
 	return match{}
 }
 
@@ -117,13 +125,17 @@ func (l *lookup) zone(name []byte, labels int) (table uint16, ok bool) {
 	return 0, false
 }
 
-// writeFound pins the table for the call, and writes what was found into the frame, the value behind the message. What does not fit
-// there is left to the guest.
+// writeFound pins the table for the call, and writes what was found into the frame, the value behind the message or, of an own name, as a number.
+// What does not fit there is left to the guest.
 func (i *instance) writeFound(m *match, size int) {
 	i.tables[m.table] = m.snapshot
 	put := binary.LittleEndian
 	put.PutUint16(i.frame[abi.FrameTable:], m.table)
 	put.PutUint16(i.frame[abi.FrameMatched:], uint16(m.matched))
+	if int(m.table) == len(i.tables)-1 { // an own name: its number
+		put.PutUint32(i.frame[abi.FrameValue:], put.Uint32(m.value))
+		return
+	}
 	at := (abi.FrameMessage + size + 7) &^ 7
 	if at+len(m.value) > abi.FrameMessage+message.MaxSize {
 		return

@@ -54,7 +54,7 @@ func TestLookupTable(t *testing.T) {
 	for n := range fewZones {
 		many = append(many, zoneTable(t, fmt.Sprintf("%d.deep.zone%d.example.", n, n)))
 	}
-	few, lots, none := newLookup(tables), newLookup(many), newLookup(nil)
+	few, lots, none := newLookup(tables, 9, nil), newLookup(many, 9, nil), newLookup(nil, 0, nil)
 	if len(few.few) == 0 || len(lots.many) == 0 || none != nil {
 		t.Fatalf("%d zones are compared and %d in a map, want some of each; of no tables there is %v", len(few.few), len(lots.many), none)
 	}
@@ -187,7 +187,7 @@ func TestLookupFrame(t *testing.T) {
 func TestLookupRoom(t *testing.T) {
 	for spare := range 20 {
 		room := bytes.Repeat([]byte{'?'}, abi.FrameTotal)
-		i := &instance{frame: (*frame)(room), tables: make([]Snapshot, 1), octets: abi.MaxHostOctets}
+		i := &instance{frame: (*frame)(room), tables: make([]Snapshot, 2), octets: abi.MaxHostOctets}
 		clear(room[:abi.FrameHeader])
 		value := bytes.Repeat([]byte{'v'}, 1000)
 		size := message.MaxSize - len(value) - spare
@@ -219,7 +219,7 @@ func TestLookupElsewhere(t *testing.T) {
 	if v, err := f.Call(c); err != nil || v != (chain.Verdict{}) || c.Cookie != 7 || c.EDE != abi.None || len(c.Octets) != 0 {
 		t.Errorf("Call = %+v, %v, cookie %d, EDE %d, %d octets; want Next", v, err, c.Cookie, c.EDE, len(c.Octets))
 	}
-	if got := fmt.Sprint(c.Query.Trace.Steps); !strings.Contains(got, "no table here holds www.example.test.") {
+	if got := fmt.Sprint(c.Query.Trace.Steps); !strings.Contains(got, "nothing here holds www.example.test.") {
 		t.Errorf("the trace is %s", got)
 	}
 	if n := f.counts().query; n != 0 {
@@ -296,7 +296,7 @@ func BenchmarkLookup(b *testing.B) {
 		for n := range zones {
 			tables = append(tables, zoneTable(b, fmt.Sprintf("zone%d.test.", n), "www A 192.0.2.1"))
 		}
-		l := newLookup(tables)
+		l := newLookup(tables, 9, nil)
 		for name, key := range map[string]string{"held": "\x03www\x05zone0\x04test\x00", "elsewhere": "\x03www\x07example\x03com\x00"} {
 			b.Run(fmt.Sprintf("%s/zones=%d", name, zones), func(b *testing.B) {
 				key := []byte(key)
