@@ -40,7 +40,7 @@ func (f *frame) message() []byte {
 // what the other methods return.
 type Call struct {
 	frame
-	own    uint16 // the index of the filter's own names, among the tables
+	own    uint16 // the index of the filter's own names among the tables, None without look-up
 	result []byte // what the last verdict points to, for a native host
 }
 
@@ -127,7 +127,7 @@ func (q Query) Found() (table int, value []byte, matched int, ok bool) {
 // the end of the QNAME. That is what the host found before this call, for which Configure returned [Lookup]. ok is false if it found the QNAME
 // in a table instead: a filter without tables is not called for names that none of its own holds.
 func (q Query) FoundName() (number, size int, ok bool) {
-	return int(q.value), int(q.matched), q.matched != 0 && q.table == q.own
+	return int(q.value), int(q.matched), q.table == q.own // with look-up, there is no call without a match
 }
 
 // Forwarded reports whether a filter above chose an upstream.

@@ -24,9 +24,9 @@ type rules struct {
 
 // rule is what is done with names in a zone.
 type rule struct {
+	verdict  sdk.Verdict // but for answer, which has an EDE too
 	action   action
-	upstream int       // forward
-	name     string    // of the upstream, for whoever explains
+	upstream string    // forward: its name, for whoever explains
 	rcode    sdk.RCODE // answer
 	ede      sdk.EDE   // answer
 }
@@ -40,25 +40,29 @@ const (
 	drop
 )
 
-// query does what the rule for the longest zone says. This is all there is on the way of a query.
+// query does what the rule for the longest zone says. Nearly always this is all there is on the way of a query, without a jump that is taken,
+// see [sdk.Suffixes].
 func (f *rules) query(q sdk.Query) sdk.Verdict {
 	i, size, ok := q.FoundName()
-	if !ok {
+	if !ok || i >= len(f.rules) || f.rules[i].action == answer || q.Explained() {
+		return f.rest(q, i, size, ok)
+	}
+	return f.rules[i].verdict
+}
+
+// rest is query for all that isn't just a verdict.
+func (f *rules) rest(q sdk.Query, i, size int, ok bool) sdk.Verdict {
+	if !ok || i >= len(f.rules) {
 		return sdk.Next
 	}
-	r := &f.rules[i]
 	if e := q.Explain(); e != nil {
 		f.explain(e, q, i, size)
 	}
-	switch r.action {
-	case forward:
-		return q.Forward(r.upstream)
-	case answer:
+	r := &f.rules[i]
+	if r.action == answer {
 		return q.RespondRCODE(r.rcode, r.ede)
-	case drop:
-		return sdk.Drop
 	}
-	return sdk.Next
+	return r.verdict
 }
 
 // explain names the rule.
@@ -67,7 +71,7 @@ func (f *rules) explain(e *sdk.Line, q sdk.Query, i, size int) {
 	e.Text("zone ").Name(name[len(name)-size:]).Text(" -> ")
 	switch r := &f.rules[i]; r.action {
 	case forward:
-		e.Text("upstream ").Text(r.name)
+		e.Text("upstream ").Text(r.upstream)
 	case answer:
 		e.Class(sdk.Class(r.rcode))
 	case drop:
@@ -123,16 +127,16 @@ func (f *rules) read(c *sdk.Config, i int) {
 			hasZone = true
 			zone = c.Zone()
 		case "upstream":
-			r.action, r.upstream = forward, c.Upstream()
-			r.name = c.UpstreamName(r.upstream)
+			i := c.Upstream()
+			r.action, r.verdict, r.upstream = forward, sdk.Query{}.Forward(i), c.UpstreamName(i)
 			actions++
 		case "pass", "drop":
 			if !c.Bool() {
 				continue // as if the key were absent
 			}
-			r.action = pass
+			r.action, r.verdict = pass, sdk.Next
 			if key == "drop" {
-				r.action = drop
+				r.action, r.verdict = drop, sdk.Drop
 			}
 			actions++
 		case "rcode":

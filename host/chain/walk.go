@@ -289,15 +289,15 @@ func (c *Chain) responseVerdict(w *walk, l *level, v Verdict) error {
 		switch {
 		case uint(v.Upstream) >= uint(len(c.upstreams)):
 			return errUpstream
-		case v.Keep && l.asked:
+		case v.Options&Keep != 0 && l.asked:
 			return errAsked
 		}
 		if err := w.round(l); err != nil {
 			return err
 		}
-		l.keep(v.Keep)
+		l.keep(v.Options&Keep != 0)
 		l.stage, l.target, l.asking, l.deliver, l.asked = bottom, v.Upstream, l.query, true, false
-		if v.Original {
+		if v.Options&Original != 0 {
 			l.asking = l.root
 		}
 	case Drop:

@@ -90,7 +90,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 	var at match
 	if f.lookup != nil && c.Response == nil {
 		// Before all else: a query that the filter has nothing to do with needs no instance, and no fault of it concerns that query.
-		if at = f.lookup.find(c.Query.Key, c.Query.Labels); at.snapshot == nil {
+		if !f.lookup.find(c.Query.Key, c.Query.Labels, &at) {
 			c.EDE = abi.None
 			if t := c.Query.Trace; t != nil {
 				t.Add("filter "+f.name, "nothing here holds %s", message.NameString(c.Query.Key))

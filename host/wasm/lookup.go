@@ -82,26 +82,25 @@ func labelsOf(name []byte) (n int) {
 	return n
 }
 
-// find looks up a canonical name.
-func (l *lookup) find(name []byte, labels int) (m match) {
-	if n, ok := l.zone(name, labels); ok {
-		s := l.tables[n].Snapshot()
-		if matched, value, ok := s.Longest(name); ok {
-			return match{s, n, matched, value}
-		}
+// find looks up a canonical name, and fills m.
+func (l *lookup) find(name []byte, labels int, m *match) bool {
+	if n, ok := l.zone(name, labels); ok && m.find(name, n, l.tables[n].Snapshot()) {
+		return true
 	}
 	for _, n := range l.names {
-		s := l.tables[n].Snapshot()
-		if matched, value, ok := s.Longest(name); ok {
-			return match{s, n, matched, value}
+		if m.find(name, n, l.tables[n].Snapshot()) {
+			return true
 		}
 	}
-	if l.own != nil {
-		if matched, value, ok := l.own.Longest(name); ok {
-			return match{l.own, l.ownAt, matched, value}
-		}
+	return l.own != nil && m.find(name, l.ownAt, l.own)
+}
+
+// find looks up a canonical name in one table.
+func (m *match) find(name []byte, number uint16, s Snapshot) (ok bool) {
+	if m.matched, m.value, ok = s.Longest(name); ok {
+		m.snapshot, m.table = s, number
 	}
-	return match{}
+	return ok
 }
 
 // zone returns the table whose apex is the longest that the name is in.

@@ -83,9 +83,10 @@ func TestLookupTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			for kind, l := range map[string]*lookup{"few": few, "many": lots} {
-				got := l.find(key, labelsOf(key))
+				var got match
+				ok := l.find(key, labelsOf(key), &got)
 				if tt.table < 0 {
-					if got.snapshot != nil {
+					if ok {
 						t.Errorf("%s: found in table %d, want none", kind, got.table)
 					}
 					continue
@@ -94,14 +95,15 @@ func TestLookupTable(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				want, ok := tables[tt.table].Snapshot().Get(matched)
-				if got.snapshot == nil || int(got.table) != tt.table || got.matched != len(matched) || !ok || !bytes.Equal(got.value, want) {
+				want, held := tables[tt.table].Snapshot().Get(matched)
+				if !held || got.snapshot == nil || int(got.table) != tt.table || got.matched != len(matched) || !ok || !bytes.Equal(got.value, want) {
 					t.Errorf("%s: found %+v, want table %d, %d octets, %x", kind, got, tt.table, len(matched), want)
 				}
 			}
 		})
 	}
-	if got := lots.find([]byte("\x01x\x013\x04deep\x05zone3\x07example\x00"), 5); int(got.table) != len(tables)+3 {
+	var got match
+	if lots.find([]byte("\x01x\x013\x04deep\x05zone3\x07example\x00"), 5, &got); int(got.table) != len(tables)+3 {
 		t.Errorf("of many zones, found %+v, want table %d", got, len(tables)+3)
 	}
 }
@@ -239,7 +241,8 @@ func TestLookupPins(t *testing.T) {
 	}
 	i := f.pool.take()
 	c := query(t)
-	at := f.lookup.find(c.Query.Key, c.Query.Labels)
+	var at match
+	f.lookup.find(c.Query.Key, c.Query.Labels, &at)
 	old := at.snapshot
 	f.document.tables[0] = zoneTable(t, "test.") // as after a reload
 	if _, err := i.decide(c, &at); err != nil {
@@ -301,8 +304,9 @@ func BenchmarkLookup(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/zones=%d", name, zones), func(b *testing.B) {
 				key := []byte(key)
 				b.ReportAllocs()
+				var m match
 				for b.Loop() {
-					if m := l.find(key, 3); (m.snapshot != nil) != (name == "held") {
+					if ok := l.find(key, 3, &m); ok != (name == "held") {
 						b.Fatal(m)
 					}
 				}
