@@ -171,7 +171,7 @@ func (c *Chain) down(w *walk, l *level) {
 	call := &w.call
 	*call = Call{
 		Query: l.query, Attempt: s.queries, Forwarded: l.forwarded, Limit: limit(l.query), Cookie: s.cookie,
-		Octets: w.scratch[:0], EDE: message.None,
+		Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.queries++
 	v, err := f.Call(call)
@@ -251,7 +251,7 @@ func (c *Chain) up(w *walk, l *level) {
 	call := &w.call
 	*call = Call{
 		Query: l.query, Response: &l.response, Attempt: s.attempts, Forwarded: l.forwarded, Asked: l.asked, Limit: limit(l.query),
-		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None,
+		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.attempts++
 	v, err := f.Call(call)
