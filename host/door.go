@@ -17,7 +17,7 @@ type door struct {
 	other  *chain.Chain
 }
 
-var _ chain.Handler = (*door)(nil)
+var _ chain.Starter = (*door)(nil)
 
 func newDoor(c listener.Config, chains map[string]*chain.Chain) (*door, error) {
 	d := &door{other: chains[c.Chain]}
@@ -50,3 +50,6 @@ func (d *door) Begin(x *chain.Exchange) bool {
 
 // Complete implements chain.Handler.
 func (d *door) Complete(ctx context.Context, x *chain.Exchange) { x.Complete(ctx) }
+
+// Start implements chain.Starter.
+func (d *door) Start(x *chain.Exchange) bool { return x.Start() }

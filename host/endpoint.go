@@ -19,7 +19,7 @@ type endpoint struct {
 
 // resolver is what a cache offers.
 type resolver interface {
-	message.Resolver
+	message.Starter
 	Cached(q *message.Query, dst []byte) (message.Response, bool)
 }
 
@@ -47,6 +47,15 @@ func (e *endpoint) Resolve(ctx context.Context, q *message.Query, dst []byte) (m
 		return refuse(q, dst, ede), nil
 	}
 	return e.cache.Resolve(ctx, q, dst)
+}
+
+// Start implements message.Starter.
+func (e *endpoint) Start(t *message.Transaction) bool {
+	if ede := e.refuses(t.Query); ede != nil {
+		t.Response, t.Err = refuse(t.Query, t.Dst, ede), nil
+		return true
+	}
+	return e.cache.Start(t)
 }
 
 // refuses returns why the query may not go to this upstream, as an Extended DNS Error, or nil.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -18,13 +19,16 @@ import (
 type Cache struct {
 	name    string
 	config  Config
-	next    message.Resolver
+	next    message.Starter
 	epoch   time.Time
 	off     bool
 	store   *store
 	flights flights
 	fetches chan fetch
-	timers  sync.Pool // of *time.Timer
+	callers sync.Pool // of *caller
+	waiters sync.Pool // of *waiter
+
+	deadlines due.Queue // of waiters
 
 	// Good until Close: the context of flights, which outlive the queries that began them.
 	background context.Context
@@ -35,7 +39,7 @@ type Cache struct {
 	injected                                 func() time.Time // nil is time.Now
 }
 
-var _ message.Resolver = (*Cache)(nil)
+var _ message.Starter = (*Cache)(nil)
 
 // Env is what a cache takes from its surroundings. The zero value is good.
 type Env struct {
@@ -46,16 +50,22 @@ type Env struct {
 // staleMargin is the time before its deadline at which a query gets a stale answer, so that it still reaches the client.
 const staleMargin = 50 * time.Millisecond
 
-// New makes a cache in front of next. name is that of the upstream; c is valid.
+// New makes a cache in front of next, which had better be a message.Starter; if it is not, each query to it has a goroutine. name is that of the
+// upstream; c is valid.
 func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache := &Cache{
-		name: name, config: c, next: next, injected: env.Now, metrics: env.Metrics,
+		name: name, config: c, injected: env.Now, metrics: env.Metrics,
 		off:   c.Success.Capacity == 0 && c.Denial.Capacity == 0,
 		store: newStore(&c), fetches: make(chan fetch, maxFetches),
 	}
 	cache.epoch = cache.now()
 	cache.flights.byHash = make(map[uint64]*flight)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
+	cache.callers.New = func() any { return newCaller() }
+	cache.waiters.New = func() any { return cache.newWaiter() }
+	if cache.next, _ = next.(message.Starter); cache.next == nil {
+		cache.next = blocking{next, cache.background}
+	}
 	env.Metrics.add(cache)
 	return cache
 }
@@ -86,119 +96,121 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	if c.off {
 		return c.next.Resolve(ctx, q, dst)
 	}
+	p := c.callers.Get().(*caller)
+	defer c.callers.Put(p)
+	t := &p.transaction
+	t.Query, t.Dst = q, dst
+	if w := c.begin(ctx, t); w != nil {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			w.giveUp()
+			<-p.done
+		}
+		w.release()
+	}
+	t.Query, t.Dst = nil, nil
+	return t.Response, t.Err
+}
+
+// Start implements message.Starter. It is Resolve otherwise.
+func (c *Cache) Start(t *message.Transaction) bool {
+	if c.off {
+		return c.next.Start(t)
+	}
+	return c.begin(nil, t) == nil
+}
+
+// begin starts t and returns its waiter, or nil when t is final. With a context the waiter has a reference of the caller's, who waits; without one
+// it is only a sign.
+func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
+	q := t.Query
+	t.Err = nil
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
 	hash, now := c.store.hash(k), c.clock()
-	var held found
+	w := c.waiters.Get().(*waiter)
+	w.transaction = t
+	w.refs.Store(1)
+	if ctx != nil {
+		w.refs.Store(2)
+	}
 	look := func() bool {
-		c.store.lookup(&held, k, hash, now)
-		return held.state == live || held.state == staleNow
+		c.store.lookup(&w.held, k, hash, now)
+		return w.held.state == live || w.held.state == staleNow
 	}
-	if look() {
-		return c.give(q, dst, &held, k, hash, now), nil
+	part := answered
+	var f *flight
+	if !look() {
+		f, part = c.flights.board(k, hash, now, look)
 	}
-	f, part := c.flights.board(k, hash, now, look)
-	if part == answered {
-		return c.give(q, dst, &held, k, hash, now), nil
+	w.part = part
+	if part != answered {
+		c.misses.Add(1)
+		c.traceMiss(q, &w.held, part, now)
 	}
-	c.misses.Add(1)
-	c.traceMiss(q, &held, part, now)
 	switch part {
+	case answered:
+		t.Response = c.give(q, t.Dst, &w.held, k, hash, now)
 	case alone:
-		return c.resolveAlone(ctx, q, dst, &held, k, hash)
+		if !c.startAlone(ctx, w, k, hash) {
+			return w
+		}
 	case leader:
 		deadline := c.now().Add(c.config.ResolveTimeout)
 		if q.Deadline.After(deadline) {
 			deadline = q.Deadline
 		}
 		f.prepare(q, deadline)
-		go c.fly(f)
+		if c.await(w, f) {
+			c.launch(f)
+			return w
+		}
 	case follower:
 		c.joins.Add(1)
+		if c.await(w, f) {
+			return w
+		}
+		w.arrived(f)
+		c.flights.leave(f)
 	}
-	return c.await(ctx, q, dst, f, part, &held)
+	if ctx != nil {
+		w.release()
+	}
+	w.release()
+	return nil
 }
 
-// await waits for f, within the time that q has.
-func (c *Cache) await(ctx context.Context, q *message.Query, dst []byte, f *flight, part role, held *found) (message.Response, error) {
-	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
-	if !q.Deadline.IsZero() {
-		wait = q.Deadline.Sub(c.now())
+// launch asks the upstream for f.
+func (c *Cache) launch(f *flight) {
+	if f.upstream.Done == nil {
+		f.upstream.Done = func() { f.cache.land(f) }
 	}
-	if held.state == stale {
-		// Counted from the start of the flight: who comes later has the others' waiting to go by.
-		patience := c.config.StaleAfter - time.Duration(c.clock()-f.started)
-		wait = min(patience, wait-staleMargin)
-	}
-	defer c.flights.leave(f)
-	timer := c.timer(max(wait, 0))
-	defer c.stop(timer)
-	select {
-	case <-f.landed:
-		if part == leader && q.Trace != nil {
-			c.traceLanding(q, f)
-		}
-		if held.state == stale && (f.err != nil || f.decision.kind == failure) {
-			return c.giveStale(q, dst, held, "the upstream failed"), nil
-		}
-		if f.err != nil {
-			return message.Response{}, f.err
-		}
-		r := f.response
-		r.Message = append(dst, r.Message...)[len(dst):]
-		return r, nil
-	case <-ctx.Done():
-		return message.Response{}, errGone
-	case <-timer.C:
-		if held.state == stale {
-			return c.giveStale(q, dst, held, "the upstream takes its time"), nil
-		}
-		return message.Response{}, errLate
+	f.cache = c
+	f.upstream.Query, f.upstream.Dst = &f.query, f.buf[:0]
+	if c.next.Start(&f.upstream) {
+		c.land(f)
 	}
 }
 
-// fly asks the upstream for f.
-func (c *Cache) fly(f *flight) {
-	f.response, f.err = c.next.Resolve(c.background, &f.query, f.buf[:0])
+// land makes of what the upstream said what it is for the cache and for those who wait for f.
+func (c *Cache) land(f *flight) {
+	f.response, f.err = f.upstream.Response, f.upstream.Err
 	if f.err == nil || c.background.Err() == nil { // what fails because weir ends says nothing about the upstream
 		f.decision, f.kept = c.settle(f.key, f.hash, &f.query, &f.response, f.err)
 	}
 	if f.err == nil {
 		f.buf = f.response.Message
 	}
-	c.flights.land(f)
-}
-
-// timer takes a timer from those that are spare: a query that waits needs one, whatever comes of it.
-func (c *Cache) timer(d time.Duration) *time.Timer {
-	if t, ok := c.timers.Get().(*time.Timer); ok {
-		t.Reset(d)
-		return t
+	for w := c.flights.land(f); w != nil; {
+		next := w.next
+		w.next, w.prev = nil, nil
+		w.arrived(f)
+		w.end()
+		w = next
 	}
-	return time.NewTimer(d)
-}
-
-// stop puts t back. Nothing comes out of its channel after Stop.
-func (c *Cache) stop(t *time.Timer) {
-	t.Stop()
-	c.timers.Put(t)
-}
-
-// resolveAlone asks the upstream for q only, when there are too many flights. An error is not kept, since it may be due to the little time
-// that the client had left.
-func (c *Cache) resolveAlone(ctx context.Context, q *message.Query, dst []byte, held *found, k []byte, hash uint64) (message.Response, error) {
-	c.alone.Add(1)
-	r, err := c.next.Resolve(ctx, q, dst)
-	if err == nil {
-		var d decision
-		if d, _ = c.settle(k, hash, q, &r, nil); d.kind != failure {
-			return r, nil
-		}
-	}
-	if held.state == stale {
-		return c.giveStale(q, dst, held, "the upstream failed"), nil
-	}
-	return r, err
+	c.flights.leave(f)
+	c.flights.wg.Done()
 }
 
 // settle decides what becomes of a response, or of the error in its place, and does it.

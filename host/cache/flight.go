@@ -20,7 +20,13 @@ type flight struct {
 	started int64
 	buf     []byte // for the response
 
-	landed   chan struct{} // closed when the following are final
+	cache    *Cache
+	upstream message.Transaction
+
+	mu      sync.Mutex // guards following
+	waiting *waiter    // who gets the answer
+	landed  bool       // nobody can wait any more, and the following is final
+
 	response message.Response
 	err      error
 	decision decision
@@ -77,20 +83,26 @@ func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (*
 		f = &flight{}
 	}
 	f.refs.Store(2)
-	f.key, f.hash, f.started, f.landed = append(f.key[:0], k...), hash, now, make(chan struct{})
+	f.key, f.hash, f.started, f.landed = append(f.key[:0], k...), hash, now, false
 	fs.byHash[hash] = f
 	fs.wg.Add(1)
 	return f, leader
 }
 
-// land takes f off the list and wakes those who wait for it.
-func (fs *flights) land(f *flight) {
+// land takes f off the list and returns those who wait for it, who are the caller's to end.
+func (fs *flights) land(f *flight) *waiter {
 	fs.mu.Lock()
 	delete(fs.byHash, f.hash)
 	fs.mu.Unlock()
-	close(f.landed)
-	fs.leave(f)
-	fs.wg.Done()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.landed = true
+	all := f.waiting
+	f.waiting = nil
+	for w := all; w != nil; w = w.next {
+		w.listed = false
+	}
+	return all
 }
 
 // leave is for who has boarded f and needs it no longer.
@@ -101,7 +113,7 @@ func (fs *flights) leave(f *flight) {
 	if cap(f.buf) > maxSpare {
 		f.buf = nil
 	}
-	f.trace.Steps, f.landed = nil, nil
+	f.trace.Steps = nil
 	f.response, f.err, f.decision, f.kept = message.Response{}, nil, decision{}, false
 	fs.spare.Put(f)
 }

@@ -56,6 +56,8 @@ func (c *Cache) refresh(k []byte, hash uint64) {
 		var q message.Query
 		queryOf(&q, k, nil)
 		f.prepare(&q, c.now().Add(c.config.ResolveTimeout))
-		c.fly(f)
+		// Here a goroutine waits, which bounds how many are fetched at a time.
+		f.upstream.Response, f.upstream.Err = c.next.Resolve(c.background, &f.query, f.buf[:0])
+		c.land(f)
 	}
 }

@@ -75,6 +75,14 @@ func (u *fixed) Resolve(_ context.Context, q *message.Query, dst []byte) (messag
 	return u.respond(q, dst), nil
 }
 
+func (u *fixed) Start(t *message.Transaction) bool {
+	go func() {
+		t.Response, t.Err = u.Resolve(context.Background(), t.Query, t.Dst)
+		t.Done()
+	}()
+	return false
+}
+
 func (u *fixed) respond(q *message.Query, dst []byte) message.Response {
 	var r message.Response
 	r.SetRCODE(dst, q, u.rcode)
@@ -336,32 +344,48 @@ func TestWalk(t *testing.T) {
 			upstreams: [3]fixed{{}, {addr: "192.0.2.2"}}, want: "NOERROR www.Example.test. 192.0.2.2", asked: [3]string{1: "www.Example.test."},
 		},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var ups []Upstream
-			for i := range tt.upstreams {
-				u := &tt.upstreams[i]
-				u.name, u.now = string(rune('a'+i)), clock
-				ups = append(ups, u)
-			}
-			fallback := 0
-			if tt.noDefault {
-				fallback = -1
-			}
-			c := New("main", tt.filters, ups, fallback, tt.routes, clock)
-			x := exchange(t)
-			x.Query.Trace = new(message.Trace)
-			if !c.Begin(x) {
-				c.Complete(t.Context(), x)
-			}
-			if got := result(t, x); got != tt.want {
-				t.Errorf("got %q, want %q\n%v", got, tt.want, x.Query.Trace.Steps)
-			}
-			for i := range tt.upstreams {
-				if got := strings.Join(tt.upstreams[i].asked, " "); got != tt.asked[i] {
-					t.Errorf("upstream %d was asked %q, want %q", i, got, tt.asked[i])
+		for way, goOn := range map[string]func(x *Exchange){"Complete": func(x *Exchange) { x.Complete(t.Context()) }, "Start": start} {
+			t.Run(tt.name+", "+way, func(t *testing.T) {
+				var ups []Upstream
+				fakes := tt.upstreams
+				for i := range fakes {
+					u := &fakes[i]
+					u.name, u.now = string(rune('a'+i)), clock
+					ups = append(ups, u)
 				}
-			}
-		})
+				fallback := 0
+				if tt.noDefault {
+					fallback = -1
+				}
+				c := New("main", tt.filters, ups, fallback, tt.routes, clock)
+				x := exchange(t)
+				x.Query.Trace = new(message.Trace)
+				deadline := x.Query.Deadline
+				if !c.Begin(x) {
+					goOn(x)
+				}
+				if got := result(t, x); got != tt.want {
+					t.Errorf("got %q, want %q\n%v", got, tt.want, x.Query.Trace.Steps)
+				}
+				if x.Query.Deadline != deadline {
+					t.Errorf("the query's deadline is %v, was %v", x.Query.Deadline, deadline)
+				}
+				for i := range fakes {
+					if got := strings.Join(fakes[i].asked, " "); got != tt.asked[i] {
+						t.Errorf("upstream %d was asked %q, want %q", i, got, tt.asked[i])
+					}
+				}
+			})
+		}
+	}
+}
+
+// start takes x to its end by Start, as a listener does.
+func start(x *Exchange) {
+	wake := make(chan struct{}, 1)
+	x.Wake = func() { wake <- struct{}{} }
+	for !x.Start() {
+		<-wake
 	}
 }
 

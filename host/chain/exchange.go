@@ -8,7 +8,7 @@ import (
 
 // Upstream is where a chain ends: a group of servers with a cache in front of it.
 type Upstream interface {
-	message.Resolver
+	message.Starter
 	// Cached answers without waiting, or reports that it can't. It appends to dst like Resolve.
 	Cached(q *message.Query, dst []byte) (message.Response, bool)
 	// Name is the name of the upstream in the configuration.
@@ -20,12 +20,14 @@ type Upstream interface {
 //
 //  1. The listener reads octets into a buffer of its own and calls x.Query.Parse.
 //  2. Begin goes down and up the chain as far as it can without waiting.
-//  3. If that was not the end, Complete does the rest, on a goroutine that may wait.
+//  3. If that was not the end, Complete does the rest, on a goroutine that may wait. Or Start goes on as far as it gets, and
+//     Wake is called when it is to be called again.
 //  4. x.Response is the answer, unless x.Dropped. The listener calls x.Response.Finish and writes.
 type Exchange struct {
 	Query    message.Query    // the client's
 	Response message.Response // valid when done and not Dropped; its octets are in a buffer of the exchange
 	Dropped  bool             // a filter said that the client gets no response
+	Wake     func()           // for Start; set once, before the first of the exchange's queries
 
 	walk walk
 }
@@ -36,4 +38,14 @@ type Handler interface {
 	Begin(x *Exchange) (done bool)
 	// Complete goes on where Begin stopped. It returns when x is done, which is at the query's deadline at the latest.
 	Complete(ctx context.Context, x *Exchange)
+}
+
+// Starter is a Handler that can do without a goroutine for each query that waits.
+type Starter interface {
+	Handler
+	// Start goes on where Begin or Start stopped, and reports whether x is done. If it is not, x.Wake will be called, once, when there is
+	// something to go on with, and then Start is to be called again. Wake may be called, on another goroutine, before Start
+	// returns: without having been told that it is done, the caller does not touch x any more. Who calls Wake serves other
+	// queries too, so Wake must not block. x is done at its deadline at the latest.
+	Start(x *Exchange) (done bool)
 }

@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"encoding/binary"
+	"time"
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/message"
@@ -39,7 +40,20 @@ type walk struct {
 	scratch []byte
 	call    Call
 	dropped bool
+
+	transaction message.Transaction // what Start asks an upstream
+	pending     bool                // transaction has been started
+	deadline    time.Time           // of the query that it asks, which has less time meanwhile
 }
+
+// way is how to go on at the bottom of a chain.
+type way uint8
+
+const (
+	atOnce   way = iota // only with what needs no waiting
+	waiting             // wait for the upstream
+	starting            // have the upstream wake the exchange
+)
 
 // level is one question on its way through the filters after asker.
 type level struct {
@@ -89,17 +103,20 @@ func (c *Chain) Begin(x *Exchange) bool {
 	if w.levels == nil {
 		w.levels = make([]level, 1, maxDepth)
 	}
-	w.chain, w.depth, w.rounds, w.dropped = c, 0, 0, false
+	w.chain, w.depth, w.rounds, w.dropped, w.pending = c, 0, 0, false, false
 	x.Dropped = false
 	c.enter(&w.levels[0], -1, &x.Query)
-	return c.run(context.Background(), x, false)
+	return c.run(context.Background(), x, atOnce)
 }
 
 // Complete implements Handler.
-func (c *Chain) Complete(ctx context.Context, x *Exchange) { c.run(ctx, x, true) }
+func (c *Chain) Complete(ctx context.Context, x *Exchange) { c.run(ctx, x, waiting) }
 
 // Complete goes on in the chain where Begin stopped, see Handler.
-func (x *Exchange) Complete(ctx context.Context) { x.walk.chain.run(ctx, x, true) }
+func (x *Exchange) Complete(ctx context.Context) { x.walk.chain.run(ctx, x, waiting) }
+
+// Start goes on in the chain where Begin or Start stopped, see Starter.
+func (x *Exchange) Start() bool { return x.walk.chain.run(context.Background(), x, starting) }
 
 // enter begins a level.
 func (c *Chain) enter(l *level, asker int, q *message.Query) {
@@ -122,8 +139,8 @@ func (c *Chain) enter(l *level, asker int, q *message.Query) {
 	}
 }
 
-// run goes on with x until it is done, or until it would have to wait and may not.
-func (c *Chain) run(ctx context.Context, x *Exchange, wait bool) bool {
+// run goes on with x until it is done, or until it would have to wait and may not. After that x may be with somebody else already.
+func (c *Chain) run(ctx context.Context, x *Exchange, how way) bool {
 	w := &x.walk
 	for {
 		l := &w.levels[w.depth]
@@ -131,7 +148,7 @@ func (c *Chain) run(ctx context.Context, x *Exchange, wait bool) bool {
 		case down:
 			c.down(w, l)
 		case bottom:
-			if !c.ask(ctx, x, l, wait) {
+			if !c.ask(ctx, x, l, how) {
 				return false
 			}
 		case up:
@@ -412,24 +429,32 @@ func (w *walk) restore(l *level, answered *message.Question, q *message.Query) {
 	l.response.Message = msg
 }
 
-// ask asks the target upstream. It returns false if that means waiting and wait is not set.
-func (c *Chain) ask(ctx context.Context, x *Exchange, l *level, wait bool) bool {
+// ask asks the target upstream. It returns false if that means waiting and how is another way.
+func (c *Chain) ask(ctx context.Context, x *Exchange, l *level, how way) bool {
 	q := l.asking
-	if l.target < 0 {
+	switch {
+	case l.target < 0:
 		l.response.SetRCODE(l.buf[:0], q, message.REFUSED)
 		l.response.EDE = edeNoUpstream
 		l.buf = l.response.Message
 		if q.Trace != nil {
 			q.Trace.Add("chain "+c.name, "no filter answered, and there is no upstream: REFUSED")
 		}
-	} else if !wait {
+	case how == atOnce:
 		r, ok := c.upstreams[l.target].Cached(q, l.buf[:0])
 		if !ok {
 			return false
 		}
 		l.took(r, l.target)
-	} else {
-		c.resolve(ctx, x, l, q)
+	case how == starting:
+		if !c.start(x, l, q) {
+			return false
+		}
+	default:
+		if c.limitTime(x, l, q) {
+			r, err := c.upstreams[l.target].Resolve(ctx, q, l.buf[:0])
+			c.answered(x, l, q, r, err)
+		}
 	}
 	if q != l.query {
 		x.walk.restore(l, &q.Question, l.query)
@@ -441,15 +466,37 @@ func (c *Chain) ask(ctx context.Context, x *Exchange, l *level, wait bool) bool 
 	return true
 }
 
-// resolve asks the target upstream, waiting for it. When a filter may want to ask another one after a failure, only a part of the time that
-// is left may be spent here: half of it at first, three quarters of it later.
-func (c *Chain) resolve(ctx context.Context, x *Exchange, l *level, q *message.Query) {
+// start starts asking the target upstream or, when that was done before, takes its answer. It returns false if there is none yet.
+func (c *Chain) start(x *Exchange, l *level, q *message.Query) bool {
+	w := &x.walk
+	t := &w.transaction
+	if !w.pending {
+		if !c.limitTime(x, l, q) {
+			return true
+		}
+		if t.Done == nil {
+			t.Done = func() { x.Wake() }
+		}
+		t.Query, t.Dst = q, l.buf[:0]
+		w.pending = true
+		if !c.upstreams[l.target].Start(t) {
+			return false
+		}
+	}
+	w.pending = false
+	c.answered(x, l, q, t.Response, t.Err)
+	return true
+}
+
+// limitTime sets the time that the target upstream has for q. When a filter may want to ask another one after a failure, only a part of the time
+// that is left may be spent here: half of it at first, three quarters of it later. It returns false, with a response, when there
+// is no time left.
+func (c *Chain) limitTime(x *Exchange, l *level, q *message.Query) bool {
 	now := c.now()
-	deadline := x.Query.Deadline
-	left := deadline.Sub(now)
+	left := x.Query.Deadline.Sub(now)
 	if left <= 0 {
 		l.fail(q, message.EDENoReachable, "no time left")
-		return
+		return false
 	}
 	if c.retries {
 		if l.deliver {
@@ -458,10 +505,14 @@ func (c *Chain) resolve(ctx context.Context, x *Exchange, l *level, q *message.Q
 			left /= 2
 		}
 	}
-	before := q.Deadline
+	x.walk.deadline = q.Deadline
 	q.Deadline = now.Add(left)
-	r, err := c.upstreams[l.target].Resolve(ctx, q, l.buf[:0])
-	q.Deadline = before
+	return true
+}
+
+// answered makes what the target upstream said the response of the level, and gives q its own deadline back.
+func (c *Chain) answered(x *Exchange, l *level, q *message.Query, r message.Response, err error) {
+	q.Deadline = x.walk.deadline
 	if err != nil {
 		code, text := failure(err)
 		l.fail(q, code, text)

@@ -21,6 +21,10 @@ type job struct {
 	start    time.Time
 	broken   bool // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer // where a UDP query came from
+
+	// Of a UDP query that waits without a goroutine.
+	socket *socket
+	all    *sync.WaitGroup
 }
 
 const (
@@ -81,6 +85,7 @@ type entrance struct {
 	transport message.Transport
 	index     uint16
 	handler   chain.Handler
+	starter   chain.Starter // handler, if it is one
 	budget    time.Duration
 	now       func() time.Time
 	log       *slog.Logger
@@ -108,7 +113,7 @@ func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort) 
 	}
 	switch {
 	case ok:
-		return e.advance(context.Background(), j, false)
+		return e.advance(context.Background(), j, stepBegin)
 	case rcode == message.Ignore:
 		e.counters.ignored.Inc()
 		return nil, true
@@ -120,7 +125,7 @@ func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort) 
 // complete waits for what begin left, until ctx is done or the deadline of the query at the latest, and returns like begin.
 func (e *entrance) complete(ctx context.Context, j *job) []byte {
 	e.counters.inFlight.Inc()
-	out, _ := e.advance(ctx, j, true)
+	out, _ := e.advance(ctx, j, stepComplete)
 	e.counters.inFlight.Dec()
 	return out
 }
@@ -140,24 +145,23 @@ var (
 // next server at once; silence would cost them a timeout, and us their retries.
 func (e *entrance) shed(j *job) []byte {
 	e.counters.shed.Inc()
-	out, _ := e.advance(cancelled, j, true)
+	out, _ := e.advance(cancelled, j, stepComplete)
 	if r := &j.exchange.Response; !j.broken && !j.exchange.Dropped && r.Silent && r.RCODE == message.SERVFAIL {
 		return e.refuse(j, message.SERVFAIL, edeOverload)
 	}
 	return out
 }
 
-// advance has the handler go on with j: Complete when wait is set, otherwise Begin. A panic in there costs this query and no other.
-func (e *entrance) advance(ctx context.Context, j *job, wait bool) (out []byte, done bool) {
+// advance has the handler take a step with j. A panic in there costs this query and no other. Unless it is done, j may be with somebody else
+// already after Start.
+func (e *entrance) advance(ctx context.Context, j *job, s step) (out []byte, done bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			out, done = e.panicked(j, v), true
 		}
 	}()
 	x := &j.exchange
-	if wait {
-		e.handler.Complete(ctx, x)
-	} else if !e.handler.Begin(x) {
+	if !e.take(ctx, x, s) {
 		return nil, false
 	}
 	if x.Dropped {

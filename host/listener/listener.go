@@ -84,8 +84,9 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 		if !slices.Contains(config.Protocols, t.String()) {
 			return nil
 		}
+		starter, _ := handler.(chain.Starter)
 		return &entrance{
-			transport: t, index: index, handler: handler, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
+			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
 			counters: env.Metrics.of(config.Address, t), maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
 		}
 	}

@@ -88,8 +88,7 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 		out, done := e.begin(j, buf[:n], whole, j.peer.addr)
 		if !done {
 			if e.waiting.take() {
-				waiting := j
-				all.Go(func() { l.completeUDP(work, s, waiting) })
+				l.wait(work, all, s, j)
 				j = l.jobs.get()
 				continue
 			}
@@ -102,12 +101,4 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 			j = l.jobs.get()
 		}
 	}
-}
-
-func (l *Listener) completeUDP(ctx context.Context, s *socket, j *job) {
-	if out := l.udpIn.complete(ctx, j); out != nil {
-		s.send(out, &j.peer)
-	}
-	l.udpIn.waiting.release()
-	l.jobs.put(j)
 }

@@ -26,6 +26,28 @@ type Resolver interface {
 	Resolve(ctx context.Context, q *Query, dst []byte) (Response, error)
 }
 
+// Transaction is a query that is being answered by a [Starter], and then the answer. Who starts it owns it and may use it again and again; from
+// Start to the end nobody else touches it, nor its Query and Dst.
+type Transaction struct {
+	Query *Query
+	Dst   []byte // the response is appended to it
+	// Done is called when a transaction that Start left open has ended, once, on a goroutine that other queries wait for: it must not
+	// block. It may be called before Start returns.
+	Done func()
+
+	Response Response
+	Err      error // there is no response
+}
+
+// Starter is a Resolver for those who do not wait for the answer on a goroutine of their own: thousands of queries in flight are thousands of
+// transactions, but no stack and no timer.
+type Starter interface {
+	Resolver
+	// Start does what Resolve does. If it returns true, Response and Err are final. Otherwise Done will be called when they are; that
+	// may have happened already, so the transaction is not to be touched any more but by Done.
+	Start(t *Transaction) (ended bool)
+}
+
 var (
 	errHeader   = errors.New("message: not a response to a query")
 	errQuestion = errors.New("message: the question is not the one asked")

@@ -1,10 +1,11 @@
 package upstream
 
 import (
-	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -23,24 +24,29 @@ const (
 	maxGrace = 400 * time.Millisecond
 )
 
-// exchange is the work for one query. One goroutine runs it; others listen to sockets for it and post outcomes. When run returns,
-// no other goroutine knows of it any more, and it can serve another query.
+// exchange is the work for one query. It has no goroutine: whoever has news for it, that is the reader of a socket or the queue of deadlines, takes
+// its lock and goes on with it. When it has ended it serves another query, as soon as nobody knows of it any more.
 type exchange struct {
 	group    *Group
-	query    *message.Query
-	servers  []*server // to be asked, in this order, from the beginning again when there are tries left
-	random   random
-	deadline time.Time
-	prompt   bool // the end of the context is noticed at once, see wait
-	outcomes chan outcome
-	timer    *time.Timer
+	deadline due.Entry // the next moment at which there is something to do
+	queue    *due.Queue
+	refs     atomic.Int32 // one until it has ended, one for each try that waits, one for deadline in queue, and callers who wait
+
+	mu          sync.Mutex // guards following; taken before the lock of a socket, a stream or the queue
+	transaction *message.Transaction
+	query       *message.Query // that of transaction
+	ended       bool           // transaction is final, and no business of the exchange any more
+	announce    bool           // and Done has to be called
+	servers     []*server      // to be asked, in this order, from the beginning again when there are tries left
+	random      random
+	end         time.Time // of the time for the query
+	slot        int       // of the socket for the first try
 
 	tries     [maxTries + maxFollows]try
 	used      int       // of tries
 	limit     int       // tries allowed, without those that follow a response
 	started   int       // tries so far, without those that follow a response
 	next      time.Time // when the next try is due
-	awaited   int       // final outcomes that will be posted
 	overTCP   bool      // UDP is not trusted any more
 	truncated bool      // a server has said TC
 	held      *try      // has a response that is better than none
@@ -49,96 +55,168 @@ type exchange struct {
 }
 
 func newExchange(g *Group) *exchange {
-	x := &exchange{group: g, timer: time.NewTimer(time.Hour)}
-	x.timer.Stop()
-	// Each try posts at most two outcomes, see listen.
-	x.outcomes = make(chan outcome, 2*len(x.tries))
+	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues]}
+	x.deadline.Fire = x.fire
 	for i := range x.tries {
 		x.tries[i].exchange = x
 	}
 	return x
 }
 
-// run asks the servers and appends the response to dst. limit is at most maxTries.
-func (x *exchange) run(ctx context.Context, q *message.Query, limit int, deadline time.Time, dst []byte) (message.Response, error) {
-	x.query, x.limit, x.deadline = q, limit, deadline
+// start asks x.servers, and reports whether t is final already. limit is at most maxTries. The caller holds the first reference, and gives it to
+// the exchange.
+func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) bool {
+	x.mu.Lock()
+	x.transaction, x.query, x.limit, x.end = t, t.Query, limit, end
 	x.used, x.started, x.overTCP, x.truncated, x.held = 0, 0, false, false, nil
+	x.ended, x.announce = false, false
+	x.slot = int(x.random.uint16())
 	x.mismatches.Store(0)
-	answered, err := x.walk(ctx)
-	if answered == nil && x.held != nil {
-		answered, err = x.held, nil
+	x.next = now
+	x.step(now)
+	ended := x.ended
+	x.announce = !ended
+	x.mu.Unlock()
+	if ended {
+		x.release()
 	}
-	x.finish()
-	if answered == nil {
-		if q.Trace != nil {
-			x.trace("%v", err)
-		}
-		return message.Response{Upstream: message.None}, err
-	}
-	return x.deliver(answered, dst), nil
+	return ended
 }
 
-// walk starts tries and heeds outcomes until there is a response or an end.
-func (x *exchange) walk(ctx context.Context) (*try, error) {
-	now := time.Now()
-	x.next = now
+// step does what is due, and has the exchange woken at the next moment at which something is. mu is held.
+func (x *exchange) step(now time.Time) {
 	for {
 		if x.started < x.limit && !now.Before(x.next) {
 			x.expire(now)
-			x.begin(ctx, now)
+			x.begin(now)
 		}
 		if x.started == x.limit && !x.hopeful() {
 			// All tries have met errors. What comes now comes soon, or not at all.
-			if end := now.Add(x.grace(x.tries[x.used-1].server)); end.Before(x.deadline) {
-				x.deadline = end
+			if end := now.Add(x.grace(x.tries[x.used-1].server)); end.Before(x.end) {
+				x.end = end
 			}
 		}
-		if !now.Before(x.deadline) {
-			return nil, x.failure(now)
+		if !now.Before(x.end) {
+			x.conclude(nil, x.failure(now))
+			return
 		}
-		until := x.deadline
+		until := x.end
 		if x.started < x.limit && x.next.Before(until) {
 			until = x.next
 		}
-		o, err := x.wait(ctx, until)
-		if err != nil {
-			return nil, err
-		}
-		now = time.Now()
-		if o.kind == outcomeNothing {
+		if !until.After(now) {
 			continue
 		}
-		if x.heed(ctx, o, now) {
-			return o.try, nil
+		x.refs.Add(1)
+		if !x.queue.Set(&x.deadline, until) {
+			x.refs.Add(-1)
 		}
+		// After Set, so that either this or the Flush of the queue sees the end of the group.
+		if x.group.ended.Load() {
+			x.conclude(nil, ErrClosed)
+		}
+		return
 	}
 }
 
+// fire is what the queue calls.
+func (x *exchange) fire(now time.Time) {
+	x.mu.Lock()
+	if !x.ended {
+		x.step(now)
+	}
+	x.leave()
+}
+
+// abort ends the exchange with an error, unless it has ended. The caller holds a reference, and keeps it.
+func (x *exchange) abort(err error) {
+	x.refs.Add(1)
+	x.mu.Lock()
+	if !x.ended {
+		x.held = nil
+		x.conclude(nil, err)
+	}
+	x.leave()
+}
+
+// conclude makes the transaction final, by the response of a try, or by an error if there is none. mu is held.
+func (x *exchange) conclude(answered *try, err error) {
+	if answered == nil && x.held != nil {
+		answered, err = x.held, nil
+	}
+	t := x.transaction
+	if answered != nil {
+		t.Response, t.Err = x.deliver(answered, t.Dst), nil
+	} else {
+		if x.query.Trace != nil {
+			x.trace("%v", err)
+		}
+		t.Response, t.Err = message.Response{Upstream: message.None}, err
+	}
+	for i := range x.tries[:x.used] {
+		x.close(&x.tries[i])
+	}
+	if x.queue.Clear(&x.deadline) {
+		x.refs.Add(-1)
+	}
+	x.ended = true
+	x.query = nil
+}
+
+// leave releases mu and a reference, and says that the transaction is final if it has become that.
+func (x *exchange) leave() {
+	t := x.transaction
+	tell := x.ended && x.announce
+	if tell {
+		x.announce, x.transaction = false, nil
+	}
+	x.mu.Unlock()
+	if tell {
+		x.release() // that of the exchange which has not ended
+		x.group.left()
+		t.Done()
+	}
+	x.release()
+}
+
+// release gives a reference back, and with the last one the exchange. The buffers of large TCP responses are not kept.
+func (x *exchange) release() {
+	if x.refs.Add(-1) > 0 {
+		return
+	}
+	for i := range x.tries[:x.used] {
+		if t := &x.tries[i]; cap(t.in) > readSize {
+			t.in = nil
+		}
+	}
+	x.group.exchanges.Put(x)
+}
+
 // begin sends the query to the next server in turn.
-func (x *exchange) begin(ctx context.Context, now time.Time) {
+func (x *exchange) begin(now time.Time) {
 	s := x.servers[x.started%len(x.servers)]
 	x.started++
 	if x.started > 1 {
 		s.metrics.retries.Inc()
 	}
 	wait := max(rttFactor*time.Duration(s.rtt.Load()), minWait)
-	wait = min(wait, x.deadline.Sub(now)/time.Duration(x.limit-x.started+1))
+	wait = min(wait, x.end.Sub(now)/time.Duration(x.limit-x.started+1))
 	x.next = now.Add(wait)
 	over := s.transport == TCP || s.transport == Auto && (x.overTCP || x.group.randomCase && quirk(&s.noCase, now))
-	x.send(ctx, s, now, wait, over, !quirk(&s.noEDNS, now), false)
+	x.send(s, now, wait, over, !quirk(&s.noEDNS, now), false)
 }
 
 // follow sends the query to the same server in another way, because of what it said. It reports whether it could.
-func (x *exchange) follow(ctx context.Context, s *server, now time.Time, overTCP, edns, again bool) bool {
-	wait := min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.deadline.Sub(now))
+func (x *exchange) follow(s *server, now time.Time, overTCP, edns, again bool) bool {
+	wait := min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.end.Sub(now))
 	if due := now.Add(wait); x.next.Before(due) {
 		x.next = due
 	}
-	return x.send(ctx, s, now, wait, overTCP, edns, again)
+	return x.send(s, now, wait, overTCP, edns, again)
 }
 
 // send sends the query to s, as a try of its own. When that can't be done, it counts as a failed try.
-func (x *exchange) send(ctx context.Context, s *server, now time.Time, wait time.Duration, overTCP, edns, again bool) bool {
+func (x *exchange) send(s *server, now time.Time, wait time.Duration, overTCP, edns, again bool) bool {
 	if x.used == len(x.tries) {
 		return false
 	}
@@ -149,7 +227,7 @@ func (x *exchange) send(ctx context.Context, s *server, now time.Time, wait time
 	// there to be guessed, or TCP is not allowed.
 	t.lower = !overTCP && quirk(&s.noCase, now)
 	if x.query.Trace != nil {
-		x.trace("%s over %s, try %d, %v left", s.name, t.transport(), x.used, x.deadline.Sub(now).Round(time.Millisecond))
+		x.trace("%s over %s, try %d, %v left", s.name, t.transport(), x.used, x.end.Sub(now).Round(time.Millisecond))
 	}
 	s.inFlight.Add(1)
 	var err error
@@ -158,35 +236,48 @@ func (x *exchange) send(ctx context.Context, s *server, now time.Time, wait time
 		err = x.sendTCP(t)
 	} else {
 		s.metrics.udp.Inc()
-		err = x.sendUDP(ctx, t, now)
+		err = x.sendUDP(t, now)
 	}
 	if err != nil {
 		if x.query.Trace != nil {
 			x.trace("%s over %s: %v", s.name, t.transport(), err)
 		}
-		x.end(t)
+		x.finish(t)
 		x.fail(t, causeUnreachable, now)
 	}
 	return err == nil
 }
 
-func (x *exchange) sendUDP(ctx context.Context, t *try, now time.Time) (err error) {
-	if t.socket, err = t.server.socket(ctx, &x.random, now); err != nil {
-		return err
-	}
+func (x *exchange) sendUDP(t *try, now time.Time) error {
 	t.build(x.query, &x.random, x.group.randomCase)
-	if _, err = t.socket.conn.Write(t.out[2:]); err == nil {
-		return nil
+	for again := false; ; again = true {
+		x.await(t)
+		err := t.server.sendUDP(x.group.ctx, t, x.slot+x.used, now)
+		if err == nil {
+			return nil
+		}
+		if t.socket == nil || t.socket.drop(t) {
+			x.unawait(t)
+		} else {
+			return nil // the reader has found the same, and tells in a moment
+		}
+		// It may be an ICMP error that came for an earlier query, or the source address is gone. A new socket can tell.
+		if again || t.socket == nil {
+			return err
+		}
+		t.socket = nil
 	}
-	// It may be an ICMP error that came for an earlier query, or the source address is gone. A new socket can tell.
-	t.socket.close()
-	if t.socket, err = t.server.open(ctx, now); err != nil {
-		return err
-	}
-	if _, err = t.socket.conn.Write(t.out[2:]); err != nil {
-		t.socket.close()
-	}
-	return err
+}
+
+// await and unawait count a reference for a try of which there will be, or won't be, an outcome.
+func (x *exchange) await(t *try) {
+	t.waiting = true
+	x.refs.Add(1)
+}
+
+func (x *exchange) unawait(t *try) {
+	t.waiting = false
+	x.refs.Add(-1)
 }
 
 func (x *exchange) sendTCP(t *try) error {
@@ -197,78 +288,24 @@ func (x *exchange) sendTCP(t *try) error {
 			return err
 		}
 		t.stream = c
+		x.await(t)
 		if c.add(t, &x.random) {
-			x.awaited++
 			return nil
 		}
+		x.unawait(t)
 		// It ended, or was filled up by others, since stream looked. The next look sees that.
 	}
 }
 
-// wait returns the next outcome, or outcomeNothing at the time until. While there is one UDP try only, its socket is read right here; a
-// goroutine for each is for the few queries that need a second. In that case the end of ctx is noticed no sooner than
-// until, that is when the next try would be due: to have a context interrupt a Read costs four allocations and a lock that all
-// queries share, for each query, and the end of a context is rare. x.prompt has it the other way, for probes.
-func (x *exchange) wait(ctx context.Context, until time.Time) (outcome, error) {
-	if err := ctx.Err(); err != nil {
-		return outcome{}, err
-	}
-	if t := x.alone(); t != nil && !x.prompt {
-		if err := t.socket.conn.SetReadDeadline(until); err != nil {
-			return outcome{try: t, kind: outcomeBroken}, nil
-		}
-		return outcome{try: t, kind: t.receive()}, nil
-	}
-	for i := range x.tries[:x.used] {
-		if t := &x.tries[i]; t.open() && !t.overTCP && !t.heeded {
-			x.awaited++
-			t.listen(x.deadline)
-		}
-	}
-	x.timer.Reset(time.Until(until))
-	defer x.timer.Stop()
-	select {
-	case o := <-x.outcomes:
-		if o.final {
-			x.awaited--
-		}
-		if !o.try.open() {
-			return outcome{}, nil // it was given up
-		}
-		return o, nil
-	case <-x.timer.C:
-		return outcome{}, nil
-	case <-ctx.Done():
-		return outcome{}, ctx.Err()
-	}
-}
-
-// alone returns the only open try, if that is over UDP and nobody listens yet.
-func (x *exchange) alone() *try {
-	var alone *try
-	for i := range x.tries[:x.used] {
-		t := &x.tries[i]
-		switch {
-		case !t.open():
-		case t.overTCP || t.heeded || alone != nil:
-			return nil
-		default:
-			alone = t
-		}
-	}
-	return alone
-}
-
 // heed does what an outcome asks for, and reports whether it is the response.
-func (x *exchange) heed(ctx context.Context, o outcome, now time.Time) bool {
-	t := o.try
+func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 	s := t.server
 	if t.overTCP {
-		x.end(t) // whoever posted has taken it out of its stream
+		x.finish(t) // whoever posted has taken it out of its stream
 	}
-	switch o.kind {
+	switch kind {
 	case outcomeResponse:
-		return x.respond(ctx, t, now)
+		return x.respond(t, now)
 
 	case outcomeUnreachable:
 		x.fail(t, causeUnreachable, now)
@@ -278,7 +315,7 @@ func (x *exchange) heed(ctx context.Context, o outcome, now time.Time) bool {
 
 	case outcomeBroken:
 		x.close(t)
-		if !t.overTCP || t.again || !x.follow(ctx, s, now, true, t.edns, true) {
+		if !t.overTCP || t.again || !x.follow(s, now, true, t.edns, true) {
 			x.fail(t, causeBroken, now)
 		}
 
@@ -290,18 +327,18 @@ func (x *exchange) heed(ctx context.Context, o outcome, now time.Time) bool {
 			}
 		}
 		x.overTCP = true
-		x.askAgain(ctx, t, reasonMismatches, now)
+		x.askAgain(t, reasonMismatches, now)
 
 	case outcomeCase:
 		x.close(t)
-		x.askAgain(ctx, t, reasonCase, now)
+		x.askAgain(t, reasonCase, now)
 	}
 	return false
 }
 
 // askAgain asks the server of t, whose response over UDP won't do, over TCP. If its transport is "udp" there is only the next try, on
 // another port.
-func (x *exchange) askAgain(ctx context.Context, t *try, reason int, now time.Time) {
+func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 	s := t.server
 	if s.transport == UDP {
 		if reason == reasonCase {
@@ -311,17 +348,16 @@ func (x *exchange) askAgain(ctx context.Context, t *try, reason int, now time.Ti
 		return
 	}
 	s.metrics.fallbacks[reason].Inc()
-	if !x.follow(ctx, s, now, true, t.edns, false) {
+	if !x.follow(s, now, true, t.edns, false) {
 		x.fail(t, causeBroken, now)
 	}
 }
 
 // respond notes a response and reports whether it is the one to return.
-func (x *exchange) respond(ctx context.Context, t *try, now time.Time) bool {
+func (x *exchange) respond(t *try, now time.Time) bool {
 	s, r := t.server, &t.response
 	if t.open() { // UDP
-		s.recycle(t.socket, t.id, &x.random, now)
-		x.end(t)
+		x.finish(t)
 	}
 	if !t.dialed {
 		s.observe(now.Sub(t.sent), now)
@@ -338,13 +374,13 @@ func (x *exchange) respond(ctx context.Context, t *try, now time.Time) bool {
 	switch {
 	case truncated && !t.overTCP && s.transport != UDP:
 		x.truncated = true
-		x.askAgain(ctx, t, reasonTruncated, now)
+		x.askAgain(t, reasonTruncated, now)
 		return false
 
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
-		return !x.follow(ctx, s, now, t.overTCP, false, false)
+		return !x.follow(s, now, t.overTCP, false, false)
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
@@ -424,37 +460,21 @@ func (x *exchange) failure(now time.Time) error {
 	return ErrUnreachable
 }
 
-// close gives up an open try. Its socket is not used again: a response may still be on its way to it.
+// close gives up an open try.
 func (x *exchange) close(t *try) {
 	if !t.open() {
 		return
 	}
-	if t.overTCP {
-		if t.stream.drop(t) {
-			x.awaited--
-		}
-	} else {
-		t.socket.close()
+	if t.waiting && (t.overTCP && t.stream.drop(t) || !t.overTCP && t.socket.drop(t)) {
+		x.unawait(t)
 	}
-	x.end(t)
+	x.finish(t)
 }
 
-// end notes that no response to t is of interest any more.
-func (x *exchange) end(t *try) {
+// finish notes that no response to t is of interest any more.
+func (x *exchange) finish(t *try) {
 	t.ended = true
 	t.server.inFlight.Add(-1)
-}
-
-// finish closes the tries that are still open and waits for all who know of the exchange.
-func (x *exchange) finish() {
-	for i := range x.tries[:x.used] {
-		x.close(&x.tries[i])
-	}
-	for x.awaited > 0 {
-		if o := <-x.outcomes; o.final {
-			x.awaited--
-		}
-	}
 }
 
 // deliver appends the response of t to dst.

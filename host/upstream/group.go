@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -59,6 +60,9 @@ type Group struct {
 	turn      atomic.Uint64             // of round_robin
 	waiting   atomic.Int64              // queries in Resolve
 	exchanges sync.Pool                 // of *exchange
+	waiters   sync.Pool                 // of *waiter
+	queues    [queues]due.Queue         // of the deadlines of exchanges
+	made      atomic.Uint32             // exchanges
 	inFlight  prometheus.Gauge
 	overLimit prometheus.Counter
 
@@ -67,6 +71,7 @@ type Group struct {
 	// ctx is good until Run ends; it is for what Resolve opens and others use after it.
 	ctx    context.Context
 	cancel context.CancelFunc
+	ended  atomic.Bool // it has
 
 	mu      sync.Mutex // guards following
 	closed  bool
@@ -131,6 +136,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		}
 	}
 	g.exchanges.New = func() any { return newExchange(g) }
+	g.waiters.New = func() any { return newWaiter() }
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -138,55 +144,115 @@ func New(name string, c Config, env Env) (*Group, error) {
 // Name returns the name of the group in the configuration.
 func (g *Group) Name() string { return g.name }
 
+// queues is how many queues the deadlines of exchanges are spread over, so that cores seldom wait for each other.
+const queues = 4
+
 // Resolve asks the servers and appends the response to dst. It implements message.Resolver; the errors are those of this package,
-// or that of ctx. The end of ctx may be noticed as late as the next try would be sent, 150 ms as a rule.
+// or that of ctx.
 //
 // The response has AA clear. One that is truncated, which there is only where the transport is "udp" or a server truncates over TCP,
 // has TC set, no records, and its RCODE as its Class.
 func (g *Group) Resolve(ctx context.Context, q *message.Query, dst []byte) (message.Response, error) {
-	waiting := g.waiting.Add(1)
-	defer g.waiting.Add(-1)
-	if g.maxConcurrent > 0 && waiting > g.maxConcurrent {
-		return g.refuse(q, dst)
-	}
-	if g.ctx.Err() != nil {
-		return message.Response{Upstream: message.None}, ErrClosed
-	}
-	g.inFlight.Inc()
-	defer g.inFlight.Dec()
-
-	now := time.Now()
-	deadline := now.Add(g.readTimeout)
-	if !q.Deadline.IsZero() && q.Deadline.Before(deadline) {
-		deadline = q.Deadline
-	}
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	x := g.exchanges.Get().(*exchange)
-	servers := *g.servers.Load()
-	x.servers = g.order(x.servers[:0], servers, &x.random, now)
-	if len(x.servers) == 0 {
-		g.release(x)
-		if len(servers) == 0 {
-			return message.Response{Upstream: message.None}, ErrNoServers
+	w := g.waiters.Get().(*waiter)
+	defer g.waiters.Put(w)
+	t := &w.transaction
+	t.Query, t.Dst = q, dst
+	if x := g.begin(ctx, t, 2); x != nil {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			x.abort(ctx.Err())
+			<-w.done
 		}
-		return message.Response{Upstream: message.None}, ErrDown
+		x.release()
 	}
-	r, err := x.run(ctx, q, maxTries, deadline, dst)
-	g.release(x)
-	return r, err
+	t.Query, t.Dst = nil, nil
+	return t.Response, t.Err
 }
 
-// release gives an exchange back for the next query. The buffers of large TCP responses are not kept.
-func (g *Group) release(x *exchange) {
-	x.query, x.prompt = nil, false
-	for i := range x.tries[:x.used] {
-		if t := &x.tries[i]; cap(t.in) > readSize {
-			t.in = nil
-		}
+// Start implements message.Starter. It is Resolve otherwise.
+func (g *Group) Start(t *message.Transaction) bool {
+	return g.begin(context.Background(), t, 1) == nil
+}
+
+// waiter is a transaction that is waited for.
+type waiter struct {
+	transaction message.Transaction
+	done        chan struct{} // has room for one
+}
+
+func newWaiter() *waiter {
+	w := &waiter{done: make(chan struct{}, 1)}
+	w.transaction.Done = func() { w.done <- struct{}{} }
+	return w
+}
+
+// begin starts an exchange for t with so many references, or makes t final and returns nil.
+func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *exchange {
+	t.Response, t.Err = message.Response{Upstream: message.None}, nil
+	waiting := g.waiting.Add(1)
+	g.inFlight.Inc()
+	if g.maxConcurrent > 0 && waiting > g.maxConcurrent {
+		g.left()
+		t.Response, t.Err = g.refuse(t.Query, t.Dst)
+		return nil
 	}
-	g.exchanges.Put(x)
+	if t.Err = ctx.Err(); t.Err != nil {
+		g.left()
+		return nil
+	}
+	if g.ended.Load() {
+		g.left()
+		t.Err = ErrClosed
+		return nil
+	}
+	now := time.Now()
+	end := now.Add(g.readTimeout)
+	if d := t.Query.Deadline; !d.IsZero() && d.Before(end) {
+		end = d
+	}
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	x := g.exchange()
+	x.refs.Store(refs)
+	servers := *g.servers.Load()
+	x.servers = g.order(x.servers[:0], servers, &x.random, now)
+	switch {
+	case len(servers) == 0:
+		t.Err = ErrNoServers
+	case len(x.servers) == 0:
+		t.Err = ErrDown
+	default:
+		if !x.start(t, maxTries, end, now) {
+			return x
+		}
+		refs--
+	}
+	for range refs {
+		x.release()
+	}
+	g.left()
+	return nil
+}
+
+// exchange returns an exchange that nobody uses, with one reference.
+func (g *Group) exchange() *exchange {
+	x := g.exchanges.Get().(*exchange)
+	x.refs.Store(1)
+	x.used = 0
+	return x
+}
+
+// entered and left count a query that waits for the group.
+func (g *Group) entered() {
+	g.waiting.Add(1)
+	g.inFlight.Inc()
+}
+
+func (g *Group) left() {
+	g.waiting.Add(-1)
+	g.inFlight.Dec()
 }
 
 // refuse answers a query above max_concurrent.
@@ -216,7 +282,11 @@ func (g *Group) Run(ctx context.Context) error {
 		g.start(g.watch)
 	}
 	<-ctx.Done()
+	g.ended.Store(true)
 	g.cancel()
+	for i := range g.queues {
+		g.queues[i].Flush()
+	}
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()

@@ -50,10 +50,18 @@ func (g *Group) probe(ctx context.Context, s *server) {
 	tick := time.NewTicker(g.healthCheck)
 	defer tick.Stop()
 	for s.down.Load() && !s.isRetired() {
-		x := g.exchanges.Get().(*exchange)
-		x.servers, x.prompt = append(x.servers[:0], s), true
-		_, _ = x.run(ctx, g.probeQuery, 1, time.Now().Add(min(g.readTimeout, probeTimeout)), nil)
-		g.release(x)
+		now := time.Now()
+		w := g.waiters.Get().(*waiter)
+		w.transaction.Query = g.probeQuery
+		x := g.exchange()
+		x.servers = append(x.servers[:0], s)
+		g.entered()
+		if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
+			<-w.done // soon after the end of ctx, since that ends the group
+		} else {
+			g.left()
+		}
+		g.waiters.Put(w)
 		if !s.down.Load() {
 			return
 		}

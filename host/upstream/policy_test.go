@@ -124,49 +124,6 @@ func TestRoundRobinOrder(t *testing.T) {
 	}
 }
 
-// TestPool checks that the pool gives each socket to one taker, and all of them back.
-func TestPool(t *testing.T) {
-	var p pool
-	p.init()
-	const sockets = 64
-	for i := range sockets {
-		p.put(&socket{conn: &reader{}, last: uint16(i)}, uint16(i*7919))
-	}
-	var owned [sockets]atomic.Bool
-	var hammering sync.WaitGroup
-	for g := range 8 {
-		hammering.Go(func() {
-			for i := range 20000 {
-				s := p.take(uint16(i*31 + g))
-				if s == nil {
-					continue
-				}
-				if owned[s.last].Swap(true) {
-					t.Errorf("socket %d has two owners", s.last)
-				}
-				owned[s.last].Store(false)
-				p.put(s, uint16(i*17+g))
-			}
-		})
-	}
-	hammering.Wait()
-	n := 0
-	for p.take(uint16(n)) != nil {
-		n++
-	}
-	if n != sockets {
-		t.Errorf("%d sockets in the end, want %d", n, sockets)
-	}
-	for i := range 2 * len(p.slots) { // what finds no room is closed
-		p.put(&socket{conn: &reader{}}, uint16(i))
-	}
-	p.close()
-	p.put(&socket{conn: &reader{}}, 0)
-	if p.anyIdle() {
-		t.Errorf("a closed pool keeps sockets")
-	}
-}
-
 // TestHammer has everything happen at once, for the race detector.
 func TestHammer(t *testing.T) {
 	rules := "* A -> NOERROR 192.0.2.1; tc.test. TXT -> truncated; forged.test. TXT -> wrong-id; late.test. TXT -> after 5 NOERROR \"x\"; quiet.test. TXT -> silence"

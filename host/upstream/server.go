@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,7 @@ type server struct {
 	name    string // of addr, for logs and traces
 	group   *Group
 	metrics *serverMetrics
-	sockets pool
+	sockets sockets
 
 	down     atomic.Bool
 	fails    atomic.Int32 // tries in a row without a healthy response
@@ -44,7 +43,7 @@ func newServer(g *Group, t target) *server {
 	s := &server{target: t, name: t.addr.String(), group: g}
 	s.metrics = g.metrics.server(g.name, s.name)
 	s.metrics.healthy.Set(1)
-	s.sockets.init()
+	s.sockets.open = make(map[*socket]struct{})
 	return s
 }
 
@@ -108,38 +107,6 @@ func quirk(until *atomic.Int64, now time.Time) bool {
 	return t != 0 && now.UnixNano() < t
 }
 
-// socket returns a socket that is the caller's, idle or new.
-func (s *server) socket(ctx context.Context, r *random, now time.Time) (*socket, error) {
-	for {
-		k := s.sockets.take(r.uint16())
-		if k == nil {
-			return s.open(ctx, now)
-		}
-		if !k.spent(now) {
-			return k, nil
-		}
-		k.close()
-	}
-}
-
-func (s *server) open(ctx context.Context, now time.Time) (*socket, error) {
-	conn, err := s.group.dialer.open(ctx, "udp", s.addr)
-	if err != nil {
-		return nil, err
-	}
-	return &socket{conn: conn, opened: now}, nil
-}
-
-// recycle takes back a socket whose query has been answered.
-func (s *server) recycle(k *socket, id uint16, r *random, now time.Time) {
-	k.last = id
-	if k.uses++; k.spent(now) {
-		k.close()
-		return
-	}
-	s.sockets.put(k, r.uint16())
-}
-
 // stream returns a connection on which one more query can wait, and opens one if there is none.
 func (s *server) stream() (*stream, error) {
 	s.mu.Lock()
@@ -174,7 +141,9 @@ func (s *server) dialTimeout() time.Duration {
 
 // retire lets go of everything that the server holds. Queries that wait on a TCP connection still get their answers.
 func (s *server) retire() {
-	s.sockets.close()
+	for _, k := range s.sockets.all(true) {
+		k.retire()
+	}
 	s.mu.Lock()
 	s.retired = true
 	streams := s.streams
@@ -192,6 +161,9 @@ func (s *server) cut() {
 	s.mu.Unlock()
 	for _, c := range streams {
 		c.end(outcomeBroken)
+	}
+	for _, k := range s.sockets.all(true) {
+		k.end()
 	}
 }
 

@@ -1,123 +1,302 @@
 package upstream
 
 import (
-	"math/bits"
+	"context"
+	"encoding/binary"
+	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// A UDP socket, and with it its port, serves one query at a time, and at most socketUses of them within socketAge. A fresh socket for each
-// query would hide the port best, but a miss then takes 29 µs and 22 allocations instead of 12 µs and 0.7 (BenchmarkMiss). A socket for
-// many queries at once, as other proxies have it, lets a forger aim at all of them with each packet. In between, a forger who has
-// found the port of a socket has found that of one query in 32, and for a few seconds.
+// A server is asked from one of socketSlots UDP sockets, picked at random for each try; one is opened when there is none in the slot, or when that
+// one has served socketUses tries, is socketAge old, or was told something odd. So a query on a quiet server has a port of its own, as a
+// fresh socket for each would give it, and on a busy one, where that costs twice as much as all the rest of the query, a forger
+// who has found a port has found that of one query in 16, for some tenths of a second (RATIONALE.md has the figures).
 const (
-	socketUses = 32
-	socketAge  = 5 * time.Second
+	socketSlots = 16
+	socketUses  = 256
+	socketAge   = 5 * time.Second
 )
 
-// socket is a connected UDP socket.
+// readSize is what a UDP response may have. Some servers exceed what was offered.
+const readSize = 4096
+
+// socket is a connected UDP socket with up to socketUses queries in it. The goroutine of read is the end of it.
+//
+// A try is in the table from its sending until whoever takes it out: the reader, because it is answered or the socket is broken, who then posts
+// exactly one outcome; or the exchange, which does not want to wait any more. Its ID stays for the life of the socket: it is not used
+// again, so what comes late, or twice, is no answer to anything and no sign of a forger.
 type socket struct {
+	server *server
 	conn   net.Conn
-	uses   int
 	opened time.Time
-	last   uint16 // ID of the previous query on it
+
+	mu      sync.Mutex // guards following
+	uses    int        // IDs in the table
+	waiting int        // tries in the table
+	retired bool       // takes no more queries, ends when nobody waits
+	ended   bool
+	table   [2 * socketUses]place // by ID, the next free place if there is another: half of it stays free, so there is always one
 }
 
-// close may be called by whoever owns the socket. There is nothing to be done about an error.
-func (s *socket) close() { _ = s.conn.Close() }
-
-func (s *socket) spent(now time.Time) bool {
-	return s.uses >= socketUses || now.Sub(s.opened) > socketAge
+// place is one of the table: an ID that was sent, and who waits for it, if anybody does any more.
+type place struct {
+	try  *try
+	id   uint16
+	used bool
 }
 
-// poolWords times 64 is the number of idle sockets kept for a server. More queries than that at a time cost a new socket each.
-const poolWords = 8
-
-// pool keeps idle sockets without a lock. Slot i is described by bit i%64 of two words: in idle, it holds a socket; in vacant, it
-// holds none. Whoever clears a bit owns the slot until it sets the other one. The zero value needs init.
-type pool struct {
-	idle   [poolWords]atomic.Uint64
-	vacant [poolWords]atomic.Uint64
-	slots  [poolWords * 64]*socket
-	closed atomic.Bool
-}
-
-func (p *pool) init() {
-	for i := range p.vacant {
-		p.vacant[i].Store(^uint64(0))
-	}
-}
-
-// claim clears a bit that is set in one of words, and returns its number, or -1. It begins at a place given by start, so that
-// which socket is taken is random too.
-func claim(words *[poolWords]atomic.Uint64, start uint16) int {
-	for i := range poolWords {
-		w := (int(start>>6) + i) % poolWords
-		for {
-			set := words[w].Load()
-			if set == 0 {
-				break
-			}
-			rotation := int(start & 63)
-			bit := (bits.TrailingZeros64(bits.RotateLeft64(set, -rotation)) + rotation) & 63
-			if words[w].CompareAndSwap(set, set&^(1<<bit)) {
-				return w*64 + bit
-			}
+// find returns the place of an ID, or the free one where it would be. mu is held.
+func (k *socket) find(id uint16) *place {
+	for i := int(id); ; i++ {
+		if p := &k.table[i%len(k.table)]; !p.used || p.id == id {
+			return p
 		}
 	}
-	return -1
 }
 
-// take returns an idle socket, which is the caller's then, or nil.
-func (p *pool) take(start uint16) *socket {
-	i := claim(&p.idle, start)
-	if i < 0 {
-		return nil
+// add chooses the ID of t, random and new to the socket, and has its response waited for. From now on t will be posted one final outcome, unless drop
+// takes it out before. It reports false when the socket is spent.
+func (k *socket) add(t *try, r *random, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.retired || k.ended || k.uses >= socketUses || now.Sub(k.opened) > socketAge {
+		return false
 	}
-	s := p.slots[i]
-	p.slots[i] = nil
-	p.vacant[i/64].Or(1 << (i % 64))
-	return s
+	id := r.uint16()
+	p := k.find(id)
+	for p.used {
+		id = r.uint16()
+		p = k.find(id)
+	}
+	*p = place{try: t, id: id, used: true}
+	k.uses++
+	k.waiting++
+	t.id, t.socket = id, k
+	binary.BigEndian.PutUint16(t.out[2:], id)
+	return true
 }
 
-// put takes a socket, and closes it when there is no room.
-func (p *pool) put(s *socket, start uint16) {
-	i := claim(&p.vacant, start)
-	if i < 0 {
-		s.close()
+// drop takes t out of those that wait and reports whether it was among them. If not, an outcome has been posted or will be at once. The socket
+// is retired: that no response came may be its own fault, such as a firewall that has forgotten about it.
+func (k *socket) drop(t *try) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.find(t.id)
+	if p.try != t {
+		return false
+	}
+	k.take(p)
+	k.retired = true
+	k.endIfIdle()
+	return true
+}
+
+// take takes the try of p out. mu is held.
+func (k *socket) take(p *place) *try {
+	t := p.try
+	p.try = nil
+	k.waiting--
+	return t
+}
+
+// retire lets the queries that wait have their answers, and takes no more.
+func (k *socket) retire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.retired = true
+	k.endIfIdle()
+}
+
+// endIfIdle ends a retired socket on which nobody waits. mu is held. Closing makes the reader return.
+func (k *socket) endIfIdle() {
+	if k.retired && k.waiting == 0 && !k.ended {
+		k.ended = true
+		_ = k.conn.Close() // nobody is interested in what it has to say
+	}
+}
+
+// end closes the socket and tells all who wait.
+func (k *socket) end() {
+	k.mu.Lock()
+	k.retired, k.ended = true, true
+	_ = k.conn.Close() // it may be broken already
+	var waiting []*try
+	for i := range k.table {
+		if p := &k.table[i]; p.try != nil {
+			waiting = append(waiting, k.take(p))
+		}
+	}
+	k.mu.Unlock()
+	for _, t := range waiting {
+		t.post(outcomeBroken, true)
+	}
+}
+
+// read reads responses until the socket is closed.
+func (k *socket) read(context.Context) {
+	defer k.server.forget(k)
+	buf := make([]byte, readSize)
+	for {
+		n, err := k.conn.Read(buf)
+		switch {
+		case err == nil:
+			k.deliver(buf[:n])
+		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+			k.unreachable() // an ICMP error, which is reported once
+		default:
+			k.end()
+			return
+		}
+	}
+}
+
+// deliver gives a message to the try that waits for it.
+func (k *socket) deliver(msg []byte) {
+	if len(msg) < 2 {
+		k.mismatch(nil)
 		return
 	}
-	p.slots[i] = s
-	p.idle[i/64].Or(1 << (i % 64))
-	if p.closed.Load() { // after the store above, so that either close or this sees it
-		p.drain()
+	k.mu.Lock()
+	p := k.find(binary.BigEndian.Uint16(msg))
+	t := p.try
+	switch {
+	case !p.used:
+		k.mu.Unlock()
+		k.mismatch(nil)
+		return
+	case t == nil: // late, or a duplicate, and not forged
+		k.mu.Unlock()
+		return
 	}
+	kind := t.take(msg)
+	if kind == outcomeNothing {
+		k.mu.Unlock()
+		k.mismatch(t)
+		return
+	}
+	k.take(p)
+	if kind == outcomeCase {
+		k.retired = true
+	}
+	k.endIfIdle()
+	k.mu.Unlock()
+	t.post(kind, true)
 }
 
-// sweep closes the sockets that are spent.
-func (p *pool) sweep(now time.Time) {
-	var keep []*socket
-	for s := p.take(0); s != nil; s = p.take(0) {
-		if s.spent(now) {
-			s.close()
-		} else {
-			keep = append(keep, s)
+// mismatch counts a message that is no response to any of the tries that wait, or only to t, but is malformed. For the others it may be a guess,
+// so it counts for each of them, and no more queries go where somebody guesses.
+func (k *socket) mismatch(t *try) {
+	k.server.metrics.mismatches.Inc()
+	k.mu.Lock()
+	k.retired = true
+	var flooded []*try
+	for i := range k.table {
+		p := &k.table[i]
+		if p.try != nil && (t == nil || p.try == t) && p.try.exchange.mismatches.Add(1) >= maxMismatches {
+			flooded = append(flooded, k.take(p))
 		}
 	}
-	for i, s := range keep {
-		p.put(s, uint16(i))
+	k.endIfIdle()
+	k.mu.Unlock()
+	for _, t := range flooded {
+		t.post(outcomeFlood, true)
 	}
 }
 
-// close closes all sockets, now and those put later.
-func (p *pool) close() {
-	p.closed.Store(true)
-	p.drain()
+// unreachable tells all who wait, and who go on waiting: the ICMP error may be forged.
+func (k *socket) unreachable() {
+	k.mu.Lock()
+	var waiting []*try
+	for i := range k.table {
+		if t := k.table[i].try; t != nil {
+			t.exchange.refs.Add(1) // so that it is still the same when it gets the outcome
+			waiting = append(waiting, t)
+		}
+	}
+	k.mu.Unlock()
+	for _, t := range waiting {
+		t.post(outcomeUnreachable, false)
+	}
 }
 
-func (p *pool) drain() {
-	for s := p.take(0); s != nil; s = p.take(0) {
-		s.close()
+// sockets are the UDP sockets of a server.
+type sockets struct {
+	slots [socketSlots]atomic.Pointer[socket]
+
+	mu     sync.Mutex // guards following
+	closed bool
+	open   map[*socket]struct{} // those in slots, and retired ones on which somebody waits
+}
+
+// send adds t to a socket and sends it. slot is a number of which the remainder counts: a query adds one for each try, so that its tries have
+// different ports.
+func (s *server) sendUDP(ctx context.Context, t *try, slot int, now time.Time) error {
+	slot %= socketSlots
+	k := s.sockets.slots[slot].Load()
+	for k == nil || !k.add(t, &t.exchange.random, now) {
+		fresh, err := s.openSocket(ctx, now)
+		if err != nil {
+			return err
+		}
+		if !s.sockets.slots[slot].CompareAndSwap(k, fresh) {
+			fresh.retire() // somebody else was faster
+			k = s.sockets.slots[slot].Load()
+			continue
+		}
+		if k != nil {
+			k.retire()
+		}
+		k = fresh
+	}
+	_, err := k.conn.Write(t.out[2:])
+	return err
+}
+
+// openSocket opens a socket and has it read.
+func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error) {
+	conn, err := s.group.dialer.open(ctx, "udp", s.addr)
+	if err != nil {
+		return nil, err
+	}
+	k := &socket{server: s, conn: conn, opened: now}
+	s.sockets.mu.Lock()
+	defer s.sockets.mu.Unlock()
+	if s.sockets.closed || !s.group.start(k.read) {
+		_ = conn.Close() // nothing was sent on it
+		return nil, ErrClosed
+	}
+	s.sockets.open[k] = struct{}{}
+	return k, nil
+}
+
+// forget is for a socket that has ended.
+func (s *server) forget(k *socket) {
+	s.sockets.mu.Lock()
+	defer s.sockets.mu.Unlock()
+	delete(s.sockets.open, k)
+}
+
+// all returns the sockets that are open. After close there will be no others.
+func (s *sockets) all(close bool) []*socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = s.closed || close
+	open := make([]*socket, 0, len(s.open))
+	for k := range s.open {
+		open = append(open, k)
+	}
+	return open
+}
+
+// sweep retires the sockets that are old, so that none is open without being used.
+func (s *sockets) sweep(now time.Time) {
+	for _, k := range s.all(false) {
+		if now.Sub(k.opened) > socketAge {
+			k.retire()
+		}
 	}
 }

@@ -73,18 +73,17 @@ func (c *stream) add(t *try, r *random) bool {
 	busy := c.writing
 	c.writing = true
 	c.mu.Unlock()
-	if !busy {
-		c.flush(context.Background())
+	// Not by the caller: it is a goroutine that other queries wait for.
+	if !busy && !c.server.group.start(c.flush) {
+		return !c.drop(t)
 	}
 	return true
 }
 
 // flush writes the backlog, each message with its length before it in the same write (RFC 7766 section 8), and several messages in one
-// write when they come fast. One goroutine does it at a time, that of a query which came when nobody did; the others need not
-// wait, so a server that does not read holds up one query, and not for long. After some rounds for others a goroutine of
-// its own takes over.
+// write when they come fast. One goroutine does it at a time, until there is nothing to do.
 func (c *stream) flush(context.Context) {
-	for range 8 {
+	for {
 		c.mu.Lock()
 		if len(c.backlog) == 0 || c.ended {
 			c.writing = false
@@ -105,9 +104,6 @@ func (c *stream) flush(context.Context) {
 		c.mu.Lock()
 		c.spare = octets[:0]
 		c.mu.Unlock()
-	}
-	if !c.server.group.start(c.flush) {
-		c.end(outcomeBroken)
 	}
 }
 
@@ -153,13 +149,14 @@ func (c *stream) endIfIdle() {
 // end closes the connection and tells all who wait.
 func (c *stream) end(why outcomeKind) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.ended = true
 	if c.conn != nil {
 		_ = c.conn.Close() // it may be broken already
 	}
-	for id, t := range c.pending {
-		delete(c.pending, id)
+	pending := c.pending
+	c.pending = nil
+	c.mu.Unlock()
+	for _, t := range pending {
 		t.post(why, true)
 	}
 }
@@ -262,7 +259,8 @@ func (c *stream) deliver(msg []byte) {
 	}
 	// TCP's own state stands for the server, so the case of the name is not needed as a proof. The rest of the question is.
 	if !t.matches(msg, anyCase) {
-		t.mismatched()
+		t.server.metrics.mismatches.Inc()
+		t.exchange.mismatches.Add(1)
 		c.mu.Unlock()
 		return
 	}

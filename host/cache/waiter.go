@@ -1,0 +1,208 @@
+package cache
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirdns/weir/host/due"
+	"github.com/weirdns/weir/host/message"
+)
+
+// waiter is a transaction that waits for a flight, or for the upstream alone. Whoever takes it off the list of its flight makes the transaction
+// final, and that is the flight when it lands, the queue of deadlines, or the caller who gives up.
+type waiter struct {
+	cache       *Cache
+	transaction *message.Transaction
+	part        role
+	held        found        // what the store had
+	flight      *flight      // which it has boarded, and leaves when it is final
+	deadline    due.Entry    // when it gets what there is without the flight
+	refs        atomic.Int32 // one until it is final, one while deadline is in the queue, one of a caller who may give up
+
+	prev, next *waiter // on the list of the flight; its mu guards them
+	listed     bool    // likewise
+
+	// For who asks alone.
+	key   []byte
+	hash  uint64
+	alone message.Transaction
+}
+
+func (c *Cache) newWaiter() *waiter {
+	w := &waiter{cache: c}
+	w.deadline.Fire = func(time.Time) {
+		if w.flight.unlist(w) {
+			w.expired()
+			w.end()
+		}
+		w.release()
+	}
+	w.alone.Done = func() {
+		w.answeredAlone()
+		w.end()
+	}
+	return w
+}
+
+// release gives a reference back, and with the last one the waiter.
+func (w *waiter) release() {
+	if w.refs.Add(-1) == 0 {
+		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst = nil, nil, found{}, nil, nil
+		w.cache.waiters.Put(w)
+	}
+}
+
+// end tells the owner of the transaction that it is final. For the waiter that was the last thing to do.
+func (w *waiter) end() {
+	t := w.transaction
+	if f := w.flight; f != nil {
+		if w.cache.deadlines.Clear(&w.deadline) {
+			w.release()
+		}
+		w.cache.flights.leave(f)
+	}
+	w.release()
+	t.Done()
+}
+
+// await puts w on the list of f, which it has boarded, until the time that its query has is over. It returns false when f has landed already.
+func (c *Cache) await(w *waiter, f *flight) bool {
+	q := w.transaction.Query
+	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
+	if !q.Deadline.IsZero() {
+		wait = q.Deadline.Sub(c.now())
+	}
+	if w.held.state == stale {
+		// Counted from the start of the flight: who comes later has the others' waiting to go by.
+		patience := c.config.StaleAfter - time.Duration(c.clock()-f.started)
+		wait = min(patience, wait-staleMargin)
+	}
+	at := time.Now().Add(max(wait, 0))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.landed {
+		return false
+	}
+	w.flight, w.listed = f, true
+	w.next, w.prev = f.waiting, nil
+	if w.next != nil {
+		w.next.prev = w
+	}
+	f.waiting = w
+	w.refs.Add(1)
+	c.deadlines.Set(&w.deadline, at)
+	return true
+}
+
+// unlist takes w off the list and reports whether it was there. Then w is the caller's to end.
+func (f *flight) unlist(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !w.listed {
+		return false
+	}
+	w.listed = false
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		f.waiting = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next = nil, nil
+	return true
+}
+
+// arrived makes the transaction final by what f has brought.
+func (w *waiter) arrived(f *flight) {
+	c, t := w.cache, w.transaction
+	if w.part == leader && t.Query.Trace != nil {
+		c.traceLanding(t.Query, f)
+	}
+	switch {
+	case w.held.state == stale && (f.err != nil || f.decision.kind == failure):
+		t.Response, t.Err = c.giveStale(t.Query, t.Dst, &w.held, "the upstream failed"), nil
+	case f.err != nil:
+		t.Response, t.Err = message.Response{}, f.err
+	default:
+		t.Response, t.Err = f.response, nil
+		t.Response.Message = append(t.Dst, f.response.Message...)[len(t.Dst):]
+	}
+}
+
+// expired makes the transaction final when its time is over.
+func (w *waiter) expired() {
+	t := w.transaction
+	if w.held.state == stale {
+		t.Response, t.Err = w.cache.giveStale(t.Query, t.Dst, &w.held, "the upstream takes its time"), nil
+	} else {
+		t.Response, t.Err = message.Response{}, errLate
+	}
+}
+
+// startAlone asks the upstream for w only, when there are too many flights, and reports whether the transaction is final. A caller who waits
+// gives its context.
+func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64) bool {
+	t := w.transaction
+	c.alone.Add(1)
+	w.key, w.hash = append(w.key[:0], k...), hash
+	w.alone.Query, w.alone.Dst = t.Query, t.Dst
+	if ctx != nil {
+		w.alone.Response, w.alone.Err = c.next.Resolve(ctx, t.Query, t.Dst)
+	} else if !c.next.Start(&w.alone) {
+		return false
+	}
+	w.answeredAlone()
+	return true
+}
+
+// answeredAlone makes the transaction final by what the upstream said. An error is not kept, since it may be due to the little time that the client had left.
+func (w *waiter) answeredAlone() {
+	c, t, r, err := w.cache, w.transaction, w.alone.Response, w.alone.Err
+	t.Response, t.Err = r, err
+	if err == nil {
+		if d, _ := c.settle(w.key, w.hash, t.Query, &r, nil); d.kind != failure {
+			t.Response = r
+			return
+		}
+	}
+	if w.held.state == stale {
+		t.Response, t.Err = c.giveStale(t.Query, t.Dst, &w.held, "the upstream failed"), nil
+	}
+}
+
+// caller is a transaction that is waited for.
+type caller struct {
+	transaction message.Transaction
+	done        chan struct{} // has room for one
+}
+
+func newCaller() *caller {
+	p := &caller{done: make(chan struct{}, 1)}
+	p.transaction.Done = func() { p.done <- struct{}{} }
+	return p
+}
+
+// giveUp ends w, unless it has ended. The caller holds a reference.
+func (w *waiter) giveUp() {
+	if w.flight.unlist(w) {
+		w.transaction.Response, w.transaction.Err = message.Response{}, errGone
+		w.end()
+	}
+}
+
+// blocking makes a Starter of a Resolver, with a goroutine for each query.
+type blocking struct {
+	message.Resolver
+	ctx context.Context // that of the cache
+}
+
+func (b blocking) Start(t *message.Transaction) bool {
+	go func() {
+		t.Response, t.Err = b.Resolve(b.ctx, t.Query, t.Dst)
+		t.Done()
+	}()
+	return false
+}

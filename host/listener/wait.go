@@ -1,0 +1,69 @@
+package listener
+
+import (
+	"context"
+	"sync"
+
+	"github.com/weirdns/weir/host/chain"
+)
+
+// wait has a UDP query completed that has to wait. If the handler can, without a goroutine: then whoever has the answer of the upstream goes on with the
+// query, and sends the response. all counts it until then.
+func (l *Listener) wait(ctx context.Context, all *sync.WaitGroup, s *socket, j *job) {
+	if l.udpIn.starter == nil {
+		all.Go(func() {
+			l.answer(s, j, l.udpIn.complete(ctx, j))
+		})
+		return
+	}
+	all.Add(1)
+	l.udpIn.counters.inFlight.Inc()
+	j.socket, j.all = s, all
+	if j.exchange.Wake == nil {
+		j.exchange.Wake = func() { l.goOn(j) }
+	}
+	l.goOn(j)
+}
+
+// goOn takes j as far as it gets without waiting. If that is not the end, it will be called again, perhaps before it returns.
+func (l *Listener) goOn(j *job) {
+	out, done := l.udpIn.advance(context.Background(), j, stepStart)
+	if !done {
+		return
+	}
+	l.udpIn.counters.inFlight.Dec()
+	all := j.all
+	l.answer(j.socket, j, out)
+	all.Done()
+}
+
+// answer sends a response, if there is one, and is the end of j.
+func (l *Listener) answer(s *socket, j *job, out []byte) {
+	if out != nil {
+		s.send(out, &j.peer)
+	}
+	l.udpIn.waiting.release()
+	l.jobs.put(j)
+}
+
+// step is a method of a handler.
+type step uint8
+
+const (
+	stepBegin    step = iota // chain.Handler.Begin
+	stepComplete             // chain.Handler.Complete
+	stepStart                // chain.Starter.Start
+)
+
+// take has the handler take a step with x, and reports whether x is done.
+func (e *entrance) take(ctx context.Context, x *chain.Exchange, s step) (done bool) {
+	switch s {
+	case stepBegin:
+		return e.handler.Begin(x)
+	case stepStart:
+		return e.starter.Start(x)
+	default:
+		e.handler.Complete(ctx, x)
+		return true
+	}
+}
