@@ -4,7 +4,9 @@ package sdktest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,9 +20,17 @@ type table struct {
 	name, kind string
 	values     map[string][]byte // by canonical name in wire format
 	keys       []string          // in canonical order
+	prefixes   []prefix
 }
 
-// newTable makes a table from the text of a source: a zone file for a zone, lines NAME [VALUE] for names.
+// prefix is a prefix with its text.
+type prefix struct {
+	netip.Prefix
+	text []byte
+}
+
+// newTable makes a table from the text of a source: a zone file for a zone, lines NAME [VALUE] for names, PREFIX [VALUE] for prefixes, and
+// ADDRESS NAME... for hosts.
 func newTable(name, kind, text string) (*table, error) {
 	t := &table{name: name, kind: kind, values: map[string][]byte{}}
 	switch kind {
@@ -34,6 +44,20 @@ func newTable(name, kind, text string) (*table, error) {
 			if key != "" {
 				t.values[wire(key)] = []byte(value)
 			}
+		}
+	case abi.TablePrefixes:
+		for line := range strings.Lines(text) {
+			if key, value, _ := strings.Cut(strings.TrimSpace(line), " "); key != "" {
+				p, err := netip.ParsePrefix(key)
+				if err != nil {
+					return nil, fmt.Errorf("table %s: %w", name, err)
+				}
+				t.prefixes = append(t.prefixes, prefix{p, []byte(value)})
+			}
+		}
+	case abi.TableHosts:
+		if err := t.readHosts(text); err != nil {
+			return nil, err
 		}
 	default:
 		return nil, fmt.Errorf("table %s: tests know no kind %q", name, kind)
@@ -92,6 +116,65 @@ func (t *table) readZone(text string) error {
 		t.values[owner] = node
 	}
 	return nil
+}
+
+// hostsTTL is the TTL of records in tables of the kind hosts.
+const hostsTTL = 300
+
+// readHosts fills the table from a hosts file: an address and its names on each line, of which the first gets the PTR record.
+func (t *table) readHosts(text string) error {
+	sets := map[string]map[uint16][]dns.RR{}
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		address, err := netip.ParseAddr(words[0])
+		reverse, rerr := dns.ReverseAddr(words[0])
+		if err = errors.Join(err, rerr); err != nil {
+			return fmt.Errorf("table %s: %w", t.name, err)
+		}
+		add := func(owner, rrtype, data string) {
+			rr, rrerr := dns.NewRR(fmt.Sprintf("%s %d IN %s %s", dns.Fqdn(owner), hostsTTL, rrtype, data))
+			if rrerr != nil {
+				err = rrerr
+				return
+			}
+			key, number := wire(owner), rr.Header().Rrtype
+			if sets[key] == nil {
+				sets[key] = map[uint16][]dns.RR{}
+			}
+			if !slices.ContainsFunc(sets[key][number], func(o dns.RR) bool { return dns.IsDuplicate(o, rr) }) {
+				sets[key][number] = append(sets[key][number], rr)
+			}
+		}
+		add(reverse, "PTR", dns.CanonicalName(words[1]))
+		for _, name := range words[1:] {
+			add(name, map[bool]string{true: "A", false: "AAAA"}[address.Is4()], words[0])
+		}
+		if err != nil {
+			return fmt.Errorf("table %s: %w", t.name, err)
+		}
+	}
+	for owner, types := range sets {
+		node, err := packNode(types)
+		if err != nil {
+			return err
+		}
+		t.values[owner] = node
+	}
+	return nil
+}
+
+// prefix returns the text of the longest prefix that holds an address, and its bits.
+func (t *table) prefix(octets []byte) (value []byte, bits int, ok bool) {
+	address, valid := netip.AddrFromSlice(octets)
+	for _, p := range t.prefixes {
+		if valid && p.Contains(address) && (!ok || p.Bits() > bits) {
+			value, bits, ok = p.text, p.Bits(), true
+		}
+	}
+	return value, bits, ok
 }
 
 // packNode makes a node from its RRsets, without the flags that depend on other nodes.
