@@ -134,7 +134,7 @@ func (h *Host) TableExact(number uint32, name, out []byte) int64 {
 func (h *Host) TableNext(number uint32, key, out []byte) int64 {
 	h.count()
 	t := h.tables[number]
-	next, ok := t.next(string(key))
+	next, ok := t.next(key)
 	if !ok {
 		return -1
 	}

@@ -3,6 +3,7 @@
 package sdktest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func newTable(name, kind, text string) (*table, error) {
 	for key := range t.values {
 		t.keys = append(t.keys, key)
 	}
-	slices.SortFunc(t.keys, canonicalOrder)
+	slices.SortFunc(t.keys, canonicalOrder[string, string])
 	return t, nil
 }
 
@@ -219,11 +220,7 @@ func packNode(sets map[uint16][]dns.RR) ([]byte, error) {
 // zone. It allocates nothing, so that what allocates in a test is the filter.
 func (t *table) longest(name []byte) (value []byte, size int, ok bool) {
 	var offsets [128]int
-	labels := 0
-	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
-		offsets[labels] = at
-		labels++
-	}
+	labels := split(name, &offsets)
 	offsets[labels] = len(name) - 1
 	for i := labels; i >= 0; i-- {
 		suffix := name[offsets[i]:]
@@ -241,12 +238,12 @@ func (t *table) longest(name []byte) (value []byte, size int, ok bool) {
 	return value, size, ok
 }
 
-// next returns the first key after one in canonical order.
-func (t *table) next(key string) (string, bool) {
+// next returns the first key after one in canonical order. Like longest, it allocates nothing.
+func (t *table) next(key []byte) (string, bool) {
 	i := 0
-	if key != "" {
+	if len(key) > 0 {
 		var found bool
-		if i, found = slices.BinarySearchFunc(t.keys, key, canonicalOrder); found {
+		if i, found = slices.BinarySearchFunc(t.keys, key, canonicalOrder[string, []byte]); found {
 			i++
 		}
 	}
@@ -257,14 +254,31 @@ func (t *table) next(key string) (string, bool) {
 }
 
 // canonicalOrder compares names by their labels, from the root on. RFC 4034 section 6.1.
-func canonicalOrder(a, b string) int { return slices.Compare(reversed(a), reversed(b)) }
-
-func reversed(name string) (labels []string) {
-	for ; name != "\x00"; name = parent(name) {
-		labels = append(labels, name[1:1+int(name[0])])
+func canonicalOrder[A, B ~string | ~[]byte](a A, b B) int {
+	var atA, atB [128]int
+	m, n := split(a, &atA), split(b, &atB)
+	for i := 1; i <= min(m, n); i++ {
+		x, y := a[atA[m-i]+1:], b[atB[n-i]+1:]
+		sizeX, sizeY := int(a[atA[m-i]]), int(b[atB[n-i]])
+		for j := range min(sizeX, sizeY) {
+			if c := cmp.Compare(x[j], y[j]); c != 0 {
+				return c
+			}
+		}
+		if c := cmp.Compare(sizeX, sizeY); c != 0 {
+			return c
+		}
 	}
-	slices.Reverse(labels)
-	return labels
+	return cmp.Compare(m, n)
+}
+
+// split finds where the labels of a name begin, and returns how many there are.
+func split[T ~string | ~[]byte](name T, at *[128]int) (n int) {
+	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
+		at[n] = i
+		n++
+	}
+	return n
 }
 
 // parent returns a name in wire format without its first label.
