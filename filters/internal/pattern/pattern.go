@@ -24,10 +24,10 @@ const (
 	maxStates     = 512
 	// maxSteps bounds what the backtracker does for one name. A step takes some 250 units of fuel, of which a call has 1,000,000 by
 	// default.
-	maxSteps = 2304
+	maxSteps = 2048
 	maxJobs  = 4096
 	// MaxPatterns is how many expressions a filter may have: each takes up to 20,000 units for the longest names.
-	MaxPatterns = 20
+	MaxPatterns = 10
 )
 
 // Matcher matches names with all expressions of a filter. The zero value is ready for use.
@@ -300,6 +300,14 @@ func (m *Matcher) holds(op syntax.EmptyOp, pos int) bool {
 		behind = rune(m.text[pos&maxText])
 	}
 	return op&^syntax.EmptyOpContext(before, behind) == 0
+}
+
+// Text returns the text of the name, nil if it is too long. It is valid until the name is set anew.
+func (m *Matcher) Text() []byte {
+	if !m.ok {
+		return nil
+	}
+	return m.text[:m.size]
 }
 
 // Group returns what group i is that Find found, nil if it takes no part in the match. Group 0 is the match itself. It is valid until the name is
