@@ -168,9 +168,9 @@ func (r *runner) run(c Case) (mistakes []string) {
 			phase, interested = abi.PhaseResponse, r.interest>>class&1 != 0 || called
 		}
 		var at found
-		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && r.lookup != NoLookup {
+		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && (r.lookup != NoLookup || r.host.own != nil) {
 			if at, interested = r.host.look(wire(step.Query.name)); !interested && step.Query.flags&abi.FlagExplain != 0 {
-				explained = []string{"no table here holds " + string(sdk.AppendText(nil, []byte(wire(step.Query.name))))}
+				explained = []string{"nothing here holds " + string(sdk.AppendText(nil, []byte(wire(step.Query.name))))}
 			}
 		}
 		if interested {
