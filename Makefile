@@ -45,4 +45,4 @@ check: format lint test ## what a change must pass; fails if formatting changed 
 	git diff --exit-code
 
 clean:
-	rm -rf bin filters/dist/*.wasm
+	rm -rf bin filters/dist/*.wasm filters/dist/*.zip

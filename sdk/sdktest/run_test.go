@@ -41,7 +41,9 @@ func TestRunFails(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := f.failures(Native(echo)); (len(got) > 0) != tt.fails {
+			var got []Failure
+			f.Check(Native(echo), func(_ *Case, failures []Failure) { got = append(got, failures...) })
+			if (len(got) > 0) != tt.fails {
 				t.Errorf("got failures %q, want some: %v", got, tt.fails)
 			}
 		})
@@ -51,12 +53,12 @@ func TestRunFails(t *testing.T) {
 func TestParseFileRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"section", "-- cases2 --\n", "no section"},
-		{"word", "-- cases --\nquery a A\nfoo\n", `line 2: there is no "foo"`},
+		{"word", "-- cases --\nquery a A\nfoo\n", `test:3: there is no "foo"`},
 		{"no query", "-- cases --\nverdict next\n", "begins with a query"},
 		{"two queries", "-- cases --\nquery a A\nquery b A\n", "empty line"},
 		{"type", "-- cases --\nquery a AAAAA\n", "no type"},
 		{"verdict", "-- cases --\nquery a A\nverdict maybe\n", "no verdict"},
-		{"record", "-- cases --\nquery a A\nanswer a. 1 A 1.2.3\n", "line 2"},
+		{"record", "-- cases --\nquery a A\nanswer a. 1 A 1.2.3\n", "test:3"},
 		{"interest", "-- interest --\nall\n", "interest"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
