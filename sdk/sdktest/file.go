@@ -4,6 +4,7 @@ package sdktest
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -92,6 +93,9 @@ func ParseFile(name string, data []byte) (f *File, err error) {
 		switch {
 		case s.Name == "config.json":
 			f.Config = s.Data
+			if err := json.Unmarshal(s.Data, new(map[string]any)); err != nil {
+				return nil, fmt.Errorf("%s:%d: config.json: %w", name, at, err)
+			}
 		case s.Name == "upstreams":
 			f.Upstreams = strings.Fields(string(s.Data))
 		case s.Name == "error":

@@ -14,6 +14,7 @@ import (
 // Host is the host functions and the tables of one filter, and records what the filter tells it. A fault that the contract
 // names, such as a table that does not exist, panics: a test sees it.
 type Host struct {
+	File      *File              // what it is made of
 	Explained []string           // lines of explain, since the last call of a phase began
 	Logged    []string           // lines of the log
 	Metrics   map[string]float64 // counters by name, and the sums of histograms
@@ -26,7 +27,7 @@ type Host struct {
 
 // NewHost returns a host for the tables and the configuration of a file.
 func NewHost(f *File) (*Host, error) {
-	h := &Host{Metrics: map[string]float64{}}
+	h := &Host{File: f, Metrics: map[string]float64{}}
 	type info struct {
 		Name string `json:"name"`
 		Kind string `json:"kind"`
@@ -43,7 +44,7 @@ func NewHost(f *File) (*Host, error) {
 	for _, t := range f.tables {
 		table, err := newTable(t.name, t.kind, t.text)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: table %s: %w", f.Name, t.name, err)
 		}
 		h.tables = append(h.tables, table)
 		document.Tables = append(document.Tables, info{t.name, t.kind})

@@ -52,6 +52,8 @@ func TestRunFails(t *testing.T) {
 
 func TestParseFileRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
+		{"JSON", "-- config.json --\n{\n", "test:1: config.json"},
+		{"name", "-- cases --\nquery a..b A\n", "no name"},
 		{"section", "-- cases2 --\n", "no section"},
 		{"word", "-- cases --\nquery a A\nfoo\n", `test:3: there is no "foo"`},
 		{"no query", "-- cases --\nverdict next\n", "begins with a query"},

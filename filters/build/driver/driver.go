@@ -157,7 +157,7 @@ func Compile(ctx context.Context, folder string) (module []byte, m abi.Manifest,
 		return nil, m, err
 	}
 	if module, err = os.ReadFile(raw); err != nil {
-		return nil, m, fmt.Errorf("the folder has no package main, so that nothing was built: %w", err)
+		return nil, m, err
 	}
 	module, err = abi.AppendManifest(module, m)
 	return module, m, err
