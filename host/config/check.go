@@ -113,7 +113,7 @@ func (l *loader) checkAll() {
 	for i := range f.Tables {
 		t := &f.Tables[i]
 		l.invalid("table."+t.Name, t.Config.Validate())
-		for _, path := range []*string{&t.Config.Zonefile, &t.Config.Names, &t.Config.Prefixes} {
+		for _, path := range []*string{&t.Config.Zonefile, &t.Config.Names, &t.Config.Prefixes, &t.Config.Hostsfile} {
 			*path = f.path(*path)
 		}
 	}

@@ -245,7 +245,7 @@ var mistakes = []struct {
 	{name: "module without ending", text: "[filter.mine]\nmodule = \"./mine\"",
 		want: `weir.toml:2: filter.mine.module: "./mine" is neither the name of a module that comes with weir nor a path: a path ends in .wasm`},
 	{name: "table of nothing", text: "[table.x]",
-		want: `weir.toml:1: table.x.zonefile: is missing: name a zone file, or a file with names or prefixes`},
+		want: `weir.toml:1: table.x.zonefile: is missing: name a zone file, a hosts file, or a file with names or prefixes`},
 
 	// Several.
 	{name: "all at once", text: "budget = 2\n[log]\nlevel = \"loud\"\n[upstream.corp]\nservers = [\"dns.example\"]\npolicy = \"best\"\ncash = \"short\"\n[chain.x]\nfilters = [\"nothing\"]\nupstream = \"corp\"",

@@ -23,6 +23,8 @@ var examples = map[string]string{
 	"log.level":             `"info"`,
 	"policy.refuse_servers": `["192.0.2.0/24"]`,
 	"private_zones":         `["corp.example"]`,
+	"table.hosts":           `["192.0.2.1 router.home.arpa router"]`,
+	"table.hostsfile":       `"/etc/hosts"`,
 	"table.names":           `"blocked.txt"`,
 	"table.origin":          `"corp.example"`,
 	"table.prefixes":        `"networks.txt"`,

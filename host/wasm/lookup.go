@@ -17,7 +17,7 @@ type lookup struct {
 	few    []apex            // up to fewZones of them, the longest apex first
 	many   map[string]uint16 // or tables by apex
 	depths []int             // labels of the apexes in many, each number once, the highest first
-	names  []uint16          // tables of names, in their order
+	names  []uint16          // tables of names and hosts files, in their order
 }
 
 type apex struct {
@@ -36,7 +36,7 @@ type match struct {
 	value    []byte
 }
 
-// newLookup returns the look-up in tables, nil if no zone and no list of names is among them.
+// newLookup returns the look-up in tables, nil if no zone, no list of names and no hosts file is among them.
 func newLookup(tables []Table) *lookup {
 	l := &lookup{tables: tables}
 	var zones []apex
@@ -46,7 +46,7 @@ func newLookup(tables []Table) *lookup {
 			if name, _, ok := t.Snapshot().Next(nil); ok {
 				zones = append(zones, apex{bytes.Clone(name), uint16(n)})
 			}
-		case abi.TableNames:
+		case abi.TableNames, abi.TableHosts:
 			l.names = append(l.names, uint16(n))
 		}
 	}

@@ -44,7 +44,8 @@ type found struct {
 	value          []byte
 }
 
-// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names that holds it.
+// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names or hosts file that
+// holds it.
 // abi/README.md section 4.
 func (h *Host) look(name string) (f found, ok bool) {
 	apex := 0
@@ -60,7 +61,7 @@ func (h *Host) look(name string) (f found, ok bool) {
 		return f, true
 	}
 	for i, t := range h.tables {
-		if t.kind != abi.TableNames {
+		if t.kind != abi.TableNames && t.kind != abi.TableHosts {
 			continue
 		}
 		if value, size, ok := t.longest([]byte(name)); ok {

@@ -349,10 +349,14 @@ func (r *runner) fill(frame []byte, step Step, message []byte, class uint16) {
 	le.PutUint16(frame[abi.FrameScope:], abi.None)
 	le.PutUint16(frame[abi.FrameQtype:], q.qtype)
 	le.PutUint16(frame[abi.FrameQclass:], q.qclass)
-	le.PutUint16(frame[abi.FramePort:], 40000)
-	frame[abi.FrameFamily] = 4
-	if q.address.Is6() {
+	switch {
+	case q.address.Is4():
+		frame[abi.FrameFamily] = 4
+	case q.address.Is6():
 		frame[abi.FrameFamily] = 6
+	}
+	if q.address.IsValid() {
+		le.PutUint16(frame[abi.FramePort:], 40000)
 	}
 	frame[abi.FrameLabels] = byte(dns.CountLabel(q.name))
 	le.PutUint16(frame[abi.FrameQnameSize:], uint16(len(name)))
