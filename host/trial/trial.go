@@ -127,6 +127,8 @@ func (t *Trial) tables(f *sdktest.File) (map[string]wasm.Table, error) {
 			c.Names = path
 		case abi.TablePrefixes:
 			c.Prefixes = path
+		case abi.TableHosts:
+			c.Hostsfile = path
 		default:
 			errs = append(errs, fmt.Errorf("%s: table %s: there is no kind %q", f.Name, name, kind))
 			return

@@ -349,19 +349,20 @@ func (r *runner) fill(frame []byte, step Step, message []byte, class uint16) {
 	le.PutUint16(frame[abi.FrameScope:], abi.None)
 	le.PutUint16(frame[abi.FrameQtype:], q.qtype)
 	le.PutUint16(frame[abi.FrameQclass:], q.qclass)
+	address := q.address.Unmap() // as the host gives it
 	switch {
-	case q.address.Is4():
+	case address.Is4():
 		frame[abi.FrameFamily] = 4
-	case q.address.Is6():
+	case address.Is6():
 		frame[abi.FrameFamily] = 6
 	}
-	if q.address.IsValid() {
+	if address.IsValid() {
 		le.PutUint16(frame[abi.FramePort:], 40000)
 	}
 	frame[abi.FrameLabels] = byte(dns.CountLabel(q.name))
 	le.PutUint16(frame[abi.FrameQnameSize:], uint16(len(name)))
 	le.PutUint16(frame[abi.FrameEDE:], abi.None)
-	copy(frame[abi.FrameAddress:], q.address.AsSlice())
+	copy(frame[abi.FrameAddress:], address.AsSlice())
 	le.PutUint32(frame[abi.FrameSize:], uint32(len(message)))
 	question := len(name)
 	le.PutUint16(frame[abi.FrameUpstream:], abi.None)
