@@ -6,14 +6,16 @@ import (
 	"github.com/weirdns/weir/abi"
 )
 
-// Line is a line of text, made piece by piece without allocating. What exceeds 256 octets is cut off. All methods do nothing on
-// nil, which is what [Call.Explain] returns when nobody reads the line.
+// Line is a line of text, made piece by piece without allocating. What exceeds 1,024 octets is cut off, and the host cuts what is explained to
+// 256. All methods do nothing on nil, which is what [Call.Explain] returns when nobody reads the line.
 type Line struct {
-	octets [abi.MaxExplainSize]byte
+	octets [abi.MaxLogSize]byte
 	size   int
+	level  int // of the log, -1 to explain
 }
 
-var line Line // there is one line at a time
+// There is one line of each kind at a time.
+var explained, logged Line
 
 // Explain begins a line that says why this filter decided what it decided, for whoever explains the query. It is nil unless
 // somebody does. [Line.End] ends it.
@@ -25,8 +27,8 @@ func (c *Call) Explain() *Line {
 	if c.flags&abi.FlagExplain == 0 {
 		return nil
 	}
-	line.size = 0
-	return &line
+	explained.size, explained.level = 0, -1
+	return &explained
 }
 
 // Explained reports whether somebody reads what is explained.
@@ -76,10 +78,31 @@ func (l *Line) Type(t Type) *Line {
 	return l
 }
 
+// Octets appends text that is in octets, such as the value of a table.
+func (l *Line) Octets(text []byte) *Line {
+	if l != nil {
+		l.size += copy(l.octets[l.size:], text)
+	}
+	return l
+}
+
+// RCODE appends an RCODE.
+func (l *Line) RCODE(rcode RCODE) *Line {
+	if l != nil {
+		var text [20]byte
+		l.size += copy(l.octets[l.size:], AppendRCODE(text[:0], rcode))
+	}
+	return l
+}
+
 // End gives the line to the host.
 func (l *Line) End() {
-	if l != nil {
+	switch {
+	case l == nil:
+	case l.level < 0:
 		explain(l.octets[:l.size])
+	default:
+		logLine(l.level, l.octets[:l.size])
 	}
 }
 
@@ -95,8 +118,16 @@ const (
 )
 
 // Log writes one line, of at most 1,024 octets, to the log under the filter's name. The manifest has to name the grant log.
-// The host writes at most 10 lines a second.
-func Log(level Level, text string) { logLine(int(level), []byte(text)) }
+// The host writes at most 10 lines a second. It allocates nothing.
+func Log(level Level, text string) { LogLine(level).Text(text).End() }
+
+// LogLine begins a line for the log, which is like that of [Log]. [Line.End] ends it.
+//
+//	sdk.LogLine(sdk.Info).Text("blocked ").Name(q.QNAME()).Text(" for ").Address(address).End()
+func LogLine(level Level) *Line {
+	logged.size, logged.level = 0, int(level)
+	return &logged
+}
 
 // Counter is a metric that only grows.
 type Counter struct{ number uint32 }
