@@ -11,7 +11,10 @@ import (
 type Line struct {
 	octets [abi.MaxLogSize]byte
 	size   int
-	level  int // of the log, -1 to explain
+	level  int // of the log
+	// send gives the line to the host. It is a function, and not a case in End, so that a filter which explains and does not log does not
+	// import what takes a grant.
+	send func(*Line)
 }
 
 // There is one line of each kind at a time.
@@ -27,7 +30,7 @@ func (c *Call) Explain() *Line {
 	if c.flags&abi.FlagExplain == 0 {
 		return nil
 	}
-	explained.size, explained.level = 0, -1
+	explained.size, explained.send = 0, sendExplained
 	return &explained
 }
 
@@ -97,14 +100,13 @@ func (l *Line) RCODE(rcode RCODE) *Line {
 
 // End gives the line to the host.
 func (l *Line) End() {
-	switch {
-	case l == nil:
-	case l.level < 0:
-		explain(l.octets[:l.size])
-	default:
-		logLine(l.level, l.octets[:l.size])
+	if l != nil {
+		l.send(l)
 	}
 }
+
+func sendExplained(l *Line) { explain(l.octets[:l.size]) }
+func sendLogged(l *Line)    { logLine(l.level, l.octets[:l.size]) }
 
 // Level is the level of a line in the log.
 type Level uint8
@@ -125,7 +127,7 @@ func Log(level Level, text string) { LogLine(level).Text(text).End() }
 //
 //	sdk.LogLine(sdk.Info).Text("blocked ").Name(q.QNAME()).Text(" for ").Address(address).End()
 func LogLine(level Level) *Line {
-	logged.size, logged.level = 0, int(level)
+	logged.size, logged.level, logged.send = 0, int(level), sendLogged
 	return &logged
 }
 
