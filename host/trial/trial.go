@@ -177,11 +177,10 @@ type lines struct{ host *sdktest.Host }
 // Enabled implements slog.Handler: all levels are.
 func (*lines) Enabled(context.Context, slog.Level) bool { return true }
 
-// Handle implements slog.Handler. Levels are written as numbers of the contract, as natively.
+// Handle implements slog.Handler.
 func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	if l.host != nil {
-		level := map[slog.Level]int{slog.LevelDebug: 0, slog.LevelInfo: 1, slog.LevelWarn: 2, slog.LevelError: 3}[r.Level]
-		l.host.Logged = append(l.host.Logged, fmt.Sprintf("%d %s", level, r.Message))
+		l.host.Log(map[slog.Level]uint32{slog.LevelDebug: 0, slog.LevelInfo: 1, slog.LevelWarn: 2, slog.LevelError: 3}[r.Level], []byte(r.Message))
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ type Step struct {
 	Verdict   string    // the normalized line behind "verdict"
 	Records   []string  // normalized, each with its section in front
 	Explained []string
+	Logged    []string // each with its level as a number in front, as in [Host]
 }
 
 type query struct {
@@ -204,6 +205,13 @@ func parseCases(text string, n int) (cases []Case, err error) {
 			if err == nil {
 				step.Records = append(step.Records, word+" "+text1(rr))
 			}
+		case "log":
+			level, text, _ := strings.Cut(rest, " ")
+			number := slices.Index(levels, level)
+			if number < 0 {
+				err = fmt.Errorf("there is no level %q: want %s", level, strings.Join(levels, ", "))
+			}
+			step.Logged = append(step.Logged, fmt.Sprintf("%d %s", number, strings.TrimSpace(text)))
 		case "explain":
 			step.Explained = append(step.Explained, rest)
 		default:
@@ -215,6 +223,8 @@ func parseCases(text string, n int) (cases []Case, err error) {
 	}
 	return cases, nil
 }
+
+var levels = []string{"debug", "info", "warning", "error"}
 
 var sections = []string{"answer", "authority", "additional"}
 

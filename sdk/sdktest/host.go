@@ -22,6 +22,7 @@ type Host struct {
 	document []byte
 	tables   []*table
 	names    []string // of metrics, by number
+	lines    int      // of the log, when the last call of a phase began
 	calls    int      // of host functions, since the last call of a phase began
 }
 
@@ -58,7 +59,7 @@ func NewHost(f *File) (*Host, error) {
 func (h *Host) Document() []byte { return h.document }
 
 // begin is called before each call of a phase.
-func (h *Host) begin() { h.Explained, h.calls = nil, 0 }
+func (h *Host) begin() { h.Explained, h.lines, h.calls = nil, len(h.Logged), 0 }
 
 func (h *Host) count() {
 	if h.calls++; h.calls > abi.MaxHostCalls {

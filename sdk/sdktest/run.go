@@ -230,7 +230,7 @@ func (r *runner) run(c Case) (failures []Failure) {
 	called := false      // the last verdict was Ask or Forward in the response phase, so the answer always comes
 	for _, step := range c.Steps {
 		at = step
-		verdict, records, explained := "next", []string(nil), []string(nil)
+		verdict, records, explained, logged := "next", []string(nil), []string(nil), []string(nil)
 		message, class := step.message()
 		phase, interested := byte(abi.PhaseQuery), r.interest&abi.InterestQuery != 0
 		if step.Response != nil {
@@ -258,7 +258,7 @@ func (r *runner) run(c Case) (failures []Failure) {
 			frame = r.instance.Frame() // the memory of a module may have grown
 			attempts[phase]++
 			cookie = binary.LittleEndian.Uint64(frame[abi.FrameCookie:])
-			explained = r.host.Explained
+			explained, logged = r.host.Explained, slices.Clone(r.host.Logged[r.host.lines:])
 			var err error
 			if verdict, records, err = r.describe(v, octets, frame, step); err != nil {
 				wrong(step, "%v", err)
@@ -279,6 +279,9 @@ func (r *runner) run(c Case) (failures []Failure) {
 		}
 		if !slices.Equal(explained, step.Explained) {
 			wrong(step, " got explained %q\nwant explained %q", explained, step.Explained)
+		}
+		if !slices.Equal(logged, step.Logged) {
+			wrong(step, " got log %q\nwant log %q", logged, step.Logged)
 		}
 	}
 	return failures

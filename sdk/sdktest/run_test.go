@@ -32,6 +32,7 @@ func TestRunFails(t *testing.T) {
 		{"record", "explain saw", "answer a.test. 1 A 192.0.2.1\nexplain saw", true},
 		{"explained", "saw a", "saw b", true},
 		{"not explained", "explain saw a.test. A\n", "", true},
+		{"logged", "response", "log info a line\nresponse", true},
 		{"second verdict", "forward u keep", "forward u", true},
 		{"interest", "-- cases", "-- interest --\nqueries\n-- cases", true},
 		{"error", "-- cases", "-- error --\nzone: is wrong\n-- cases", true},
