@@ -23,6 +23,7 @@ type Host struct {
 	tables   []*table
 	names    []string // of metrics, by number
 	lines    int      // of the log, when the last call of a phase began
+	mute     bool     // the log is not kept, which would allocate
 	calls    int      // of host functions, since the last call of a phase began
 }
 
@@ -85,7 +86,9 @@ func (h *Host) Explain(line []byte) {
 
 // Log implements [sdk.Host].
 func (h *Host) Log(level uint32, line []byte) {
-	h.count()
+	if h.count(); h.mute {
+		return
+	}
 	h.Logged = append(h.Logged, fmt.Sprintf("%d %s", level, line))
 }
 

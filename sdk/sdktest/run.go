@@ -106,6 +106,8 @@ func Allocations(t *testing.T, pattern string, newFilter func() sdk.Filter) {
 				return ""
 			}
 			frame := bytes.Clone(r.saved)
+			r.host.mute = true
+			defer func() { r.host.mute = false }()
 			if n := testing.AllocsPerRun(5, func() {
 				copy(r.instance.Frame(), frame)
 				r.instance.Call(phase)
