@@ -17,6 +17,7 @@ const (
 	ManifestSection = "weir"          // the custom section with the manifest
 	HostModule      = "weir"          // the module of the host functions
 	ConfigRead      = "config_read"   // names of the host functions
+	NameAdd         = "name_add"      //
 	Explain         = "explain"       //
 	Log             = "log"           //
 	Metric          = "metric"        //
@@ -122,7 +123,12 @@ const (
 	MaxLogSize      = 1024
 	MaxLogRate      = 10 // lines a second
 	MaxMetrics      = 32
+	MaxNameOctets   = 6 << 20 // of a filter's own names, of which each counts with NameOverhead octets more
+	NameOverhead    = 24
 )
+
+// NameFull is what name_add returns when there is no room. README.md section 5.
+const NameFull = -1 << 31
 
 // Kinds of metrics.
 const (

@@ -18,8 +18,9 @@ const (
 	// Final says that every query gets Respond or Drop, so that what is below in a chain would never be reached. The host
 	// refuses such a chain.
 	Final Interest = abi.InterestFinal
-	// Lookup has the host look the QNAME up in the zones and lists of names that the filter may use, before each call of Query: what
-	// it found is there then, see [Query.Found], and if it found nothing, Query is not called, as if it had said [Next].
+	// Lookup has the host look the QNAME up in the zones and lists of names that the filter may use, and then in the filter's own names
+	// ([Config.AddName]), before each call of Query: what it found is there then, see [Query.Found] and [Query.FoundName], and if it
+	// found nothing, Query is not called, as if it had said [Next].
 	Lookup Interest = abi.InterestLookup
 )
 
@@ -136,6 +137,22 @@ func (c *Config) Upstream() int {
 	}
 	c.Mistake("there is no upstream \"" + string(text) + "\"")
 	return -1
+}
+
+// AddName gives the host a canonical name that the filter wants to find again: a zone that a rule is for, say. With [Lookup],
+// [Query.FoundName] then has the longest of them that the QNAME is in. Names are numbered from 0, in the order in which they are added. If the
+// filter added the name before, ok is false and number is the one that it has. When the host has no room for more, that is noted as
+// a mistake.
+func (c *Config) AddName(name []byte) (number int, ok bool) {
+	switch n := nameAdd(name); {
+	case n >= 0:
+		return int(n), true
+	case n == abi.NameFull:
+		c.Mistake("there are more names than there is room for: write them into a table")
+		return 0, true
+	default:
+		return int(-1 - n), false
+	}
 }
 
 // Table reads the name of a table of a kind, and returns it, nil if there is no such table. The schema gives the key the

@@ -1,6 +1,10 @@
 package sdk
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/weirdns/weir/abi"
+)
 
 // Filter is the functions of a filter. Each is optional, but for one of Query and Response. Functions usually are methods of a
 // value that holds what Configure made of the configuration:
@@ -69,6 +73,10 @@ func complete(f Filter) Filter {
 func (i *Instance) Configure(size int) uint64 {
 	c := readConfig(size)
 	interest := i.filter.Configure(c)
+	i.call.own = abi.None // no table is found
+	if interest&Lookup != 0 {
+		i.call.own = uint16(len(c.tables))
+	}
 	if text := c.errors(); text != nil {
 		i.errors, i.call.result = text, text
 		return 1<<63 | uint64(len(text))<<32 | uint64(address(text))

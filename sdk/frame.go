@@ -40,6 +40,7 @@ func (f *frame) message() []byte {
 // what the other methods return.
 type Call struct {
 	frame
+	own    uint16 // the index of the filter's own names among the tables, None without look-up
 	result []byte // what the last verdict points to, for a native host
 }
 
@@ -116,10 +117,17 @@ func (c *Call) RD() bool { return c.octets[messageAt+2]&1 != 0 }
 // in the frame, behind the message: a [Builder] writes over it, and [Buffer.Keep] keeps it. It is nil if there was no room for it;
 // [Table.Longest] has it then. ok is false if the host did not look.
 func (q Query) Found() (table int, value []byte, matched int, ok bool) {
-	if at := q.value - abi.FrameQname; q.value != 0 {
+	if at := q.value - abi.FrameQname; q.value != 0 && q.table != q.own {
 		value = q.octets[at : at+q.valueSize]
 	}
 	return int(q.table), value, int(q.matched), q.matched != 0
+}
+
+// FoundName returns the number of the longest of the filter's own names ([Config.AddName]) that the QNAME is in, and its size in octets: it is
+// the end of the QNAME. That is what the host found before this call, for which Configure returned [Lookup]. ok is false if it found the QNAME
+// in a table instead: a filter without tables is not called for names that none of its own holds.
+func (q Query) FoundName() (number, size int, ok bool) {
+	return int(q.value), int(q.matched), q.table == q.own // with look-up, there is no call without a match
 }
 
 // Forwarded reports whether a filter above chose an upstream.

@@ -9,6 +9,7 @@ import "unsafe"
 // the host to report.
 type Host interface {
 	ConfigRead(offset uint32, p []byte) uint32
+	NameAdd(name []byte) int32
 	Explain(line []byte)
 	Log(level uint32, line []byte)
 	Metric(kind uint32, name []byte) uint32
@@ -30,6 +31,7 @@ func Bind(h Host) (before Host) {
 }
 
 func configRead(offset int, p []byte) int { return int(host.ConfigRead(uint32(offset), p)) }
+func nameAdd(name []byte) int32           { return host.NameAdd(name) }
 func explain(line []byte)                 { host.Explain(line) }
 func logLine(level int, line []byte)      { host.Log(uint32(level), line) }
 func metric(kind int, name []byte) uint32 { return host.Metric(uint32(kind), name) }

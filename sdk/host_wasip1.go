@@ -9,6 +9,10 @@ import "unsafe"
 //go:noescape
 func hostConfigRead(offset uint32, p unsafe.Pointer, size uint32) uint32
 
+//go:wasmimport weir name_add
+//go:noescape
+func hostNameAdd(p unsafe.Pointer, size uint32) int32
+
 //go:wasmimport weir explain
 //go:noescape
 func hostExplain(p unsafe.Pointer, size uint32)
@@ -45,6 +49,8 @@ func pointer(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b
 func configRead(offset int, p []byte) int {
 	return int(hostConfigRead(uint32(offset), pointer(p), uint32(len(p))))
 }
+
+func nameAdd(name []byte) int32 { return hostNameAdd(pointer(name), uint32(len(name))) }
 
 func explain(line []byte) { hostExplain(pointer(line), uint32(len(line))) }
 

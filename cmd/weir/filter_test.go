@@ -128,7 +128,7 @@ func TestFilterMistakes(t *testing.T) {
 		{"toolchain", []string{"build", "newer"}, "go.mod requires go >= 1.99.0"},
 		{"no program", []string{"build", "library"}, "exactly one main package"},
 		{"no file", []string{"inspect", "nobody.wasm"}, "no such file"},
-		{"no filter", []string{"inspect", "nobody"}, "those are alternate, "},
+		{"no filter", []string{"inspect", "nobody"}, "comes with weir: those are "},
 		{"no module", []string{"inspect", "text.wasm"}, "text.wasm is not a WebAssembly module"},
 		{"no cases", []string{"test", "empty.wasm"}, "no files of cases"},
 		{"no manifest", []string{"test", "empty.wasm", "no-manifest/cases.txtar"}, "custom section"},

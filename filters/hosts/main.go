@@ -88,7 +88,7 @@ func (f *hosts) unknown(q sdk.Query) sdk.Verdict {
 	_, size, ok := q.Longest(&f.zones)
 	if !ok {
 		if e := q.Explain(); e != nil {
-			e.Text("no table here holds ").Name(name).End()
+			e.Text("nothing here holds ").Name(name).End()
 		}
 		return sdk.Next
 	}

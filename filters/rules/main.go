@@ -11,22 +11,39 @@ func init() { sdk.Register(newFilter()) }
 
 func main() {}
 
+// newFilter is not inlined, since the compiler inlines nothing in what becomes a part of init.
+//
+//go:noinline
 func newFilter() sdk.Filter {
 	f := new(rules)
-	return sdk.Filter{Configure: f.configure, Query: f.query}
+	return sdk.Filter{
+		Configure: f.configure,
+		// What the rule for the longest zone says. Nearly always this is all there is on the way of a query: no call, and no jump that is
+		// taken, see [sdk.Suffixes].
+		Query: func(q sdk.Query) sdk.Verdict {
+			i, size, ok := q.FoundName()
+			if !ok || i >= len(f.verdicts) || f.verdicts[i] == special || q.Explained() {
+				return f.rest(q, i, size, ok)
+			}
+			return f.verdicts[i]
+		},
+	}
 }
+
+// special is no verdict for a query: there is more to do for the rule.
+const special = sdk.Kept
 
 // rules is a configured filter.
 type rules struct {
-	zones sdk.Suffixes // zones to indexes of rules
-	rules []rule
+	root     bool          // there is a rule for the root
+	rules    []rule        // the number of a rule's zone among the own names is its index
+	verdicts []sdk.Verdict // of the rules, or special
 }
 
 // rule is what is done with names in a zone.
 type rule struct {
 	action   action
-	upstream int       // forward
-	name     string    // of the upstream, for whoever explains
+	upstream string    // forward: its name, for whoever explains
 	rcode    sdk.RCODE // answer
 	ede      sdk.EDE   // answer
 }
@@ -40,28 +57,19 @@ const (
 	drop
 )
 
-// query does what the rule for the longest zone says. This is all there is on the way of a query.
-func (f *rules) query(q sdk.Query) sdk.Verdict {
-	i, size, ok := q.Longest(&f.zones)
-	if !ok {
-		if e := q.Explain(); e != nil {
-			e.Text("no rule for ").Name(q.QNAME()).End()
-		}
+// rest is the query phase for all that isn't just a verdict.
+func (f *rules) rest(q sdk.Query, i, size int, ok bool) sdk.Verdict {
+	if !ok || i >= len(f.rules) {
 		return sdk.Next
 	}
-	r := &f.rules[i]
 	if e := q.Explain(); e != nil {
 		f.explain(e, q, i, size)
 	}
-	switch r.action {
-	case forward:
-		return q.Forward(r.upstream)
-	case answer:
+	r := &f.rules[i]
+	if r.action == answer {
 		return q.RespondRCODE(r.rcode, r.ede)
-	case drop:
-		return sdk.Drop
 	}
-	return sdk.Next
+	return f.verdicts[i]
 }
 
 // explain names the rule.
@@ -70,7 +78,7 @@ func (f *rules) explain(e *sdk.Line, q sdk.Query, i, size int) {
 	e.Text("zone ").Name(name[len(name)-size:]).Text(" -> ")
 	switch r := &f.rules[i]; r.action {
 	case forward:
-		e.Text("upstream ").Text(r.name)
+		e.Text("upstream ").Text(r.upstream)
 	case answer:
 		e.Class(sdk.Class(r.rcode))
 	case drop:
@@ -96,14 +104,14 @@ func (f *rules) configure(c *sdk.Config) sdk.Interest {
 		return 0
 	}
 	if f.final() {
-		return sdk.Queries | sdk.Final
+		return sdk.Queries | sdk.Lookup | sdk.Final
 	}
-	return sdk.Queries
+	return sdk.Queries | sdk.Lookup
 }
 
 // final reports whether every query gets a verdict that ends it: there is a rule for the root, and no rule lets one go on.
 func (f *rules) final() bool {
-	if _, _, ok := f.zones.Longest([]byte{0}); !ok {
+	if !f.root {
 		return false
 	}
 	for _, r := range f.rules {
@@ -119,6 +127,7 @@ func (f *rules) read(c *sdk.Config, i int) {
 	path := c.Path()
 	r := rule{ede: sdk.NoEDE}
 	var zone []byte
+	verdict := sdk.Next
 	hasZone, hasEDE, actions := false, false, 0
 	for key := range c.Object() {
 		switch key {
@@ -126,20 +135,20 @@ func (f *rules) read(c *sdk.Config, i int) {
 			hasZone = true
 			zone = c.Zone()
 		case "upstream":
-			r.action, r.upstream = forward, c.Upstream()
-			r.name = c.UpstreamName(r.upstream)
+			i := c.Upstream()
+			r.action, verdict, r.upstream = forward, sdk.Query{}.Forward(i), c.UpstreamName(i)
 			actions++
 		case "pass", "drop":
 			if !c.Bool() {
 				continue // as if the key were absent
 			}
-			r.action = pass
+			r.action, verdict = pass, sdk.Next
 			if key == "drop" {
-				r.action = drop
+				r.action, verdict = drop, sdk.Drop
 			}
 			actions++
 		case "rcode":
-			r.action, r.rcode = answer, c.RCODE()
+			r.action, verdict, r.rcode = answer, special, c.RCODE()
 			actions++
 		case "ede":
 			hasEDE = true
@@ -158,11 +167,12 @@ func (f *rules) read(c *sdk.Config, i int) {
 	case !hasEDE && r.action == answer:
 		r.ede = why(r.rcode)
 	}
-	f.rules = append(f.rules, r)
-	if zone == nil {
+	f.rules, f.verdicts = append(f.rules, r), append(f.verdicts, verdict)
+	if zone == nil { // that was a mistake: the configuration will not be used, so the numbers don't matter any more
 		return
 	}
-	if earlier, ok := f.zones.Set(zone, i); !ok {
+	f.root = f.root || len(zone) == 1
+	if earlier, ok := c.AddName(zone); !ok {
 		c.MistakeAt(path+".zone", "there is a rule for "+string(sdk.AppendText(nil, zone))+" already, at {rule["+strconv.Itoa(earlier)+"].zone}: want one rule for a zone")
 	}
 }

@@ -256,7 +256,7 @@ func TestWalk(t *testing.T) {
 			name: "an alternate is asked the original question", filters: []Filter{rewriteTo("one.test"),
 				onResponse("b", func(c *Call) (Verdict, error) {
 					if c.Attempt == 0 {
-						return Verdict{Action: Forward, Upstream: 1, Original: true}, nil
+						return Verdict{Action: Forward, Upstream: 1, Options: Original}, nil
 					}
 					return Verdict{}, nil
 				})},

@@ -1,6 +1,9 @@
 package chain
 
-import "github.com/weirdns/weir/host/message"
+import (
+	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/host/message"
+)
 
 // Action is what a filter says to do. The numbers are those of the filter ABI, abi/README.md section 3.
 type Action uint8
@@ -48,15 +51,28 @@ type Call struct {
 	// It never aliases the memory of a guest.
 	Octets []byte
 	EDE    uint16 // INFO-CODE that goes with Respond, or message.None
+
+	// Hint stays as it is from call to call, of all filters and queries that this Call serves. Filters keep in it where they last
+	// found a free instance, so that a goroutine tends to get the same one again.
+	Hint uint32
 }
 
-// Verdict is what a filter returned.
+// Option modifies Forward in the response phase. The numbers are those of the filter ABI.
+type Option uint8
+
+// The options.
+const (
+	Original Option = abi.ForwardOriginal // ask the client's own question
+	Keep     Option = abi.ForwardKeep     // keep the present response
+)
+
+// Verdict is what a filter returned. It has four fields, since the compiler keeps a struct of more than that in memory, where copying it
+// right after it was written takes longer than all else that is done with it.
 type Verdict struct {
 	Action   Action
+	Options  Option // Forward in the response phase
 	RCODE    uint16 // Respond without octets
 	Upstream int    // Forward: index of an upstream of the host
-	Original bool   // Forward in the response phase: ask the client's own question
-	Keep     bool   // Forward in the response phase: keep the present response
 }
 
 // Filter is a program in a chain. *wasm.Filter is the one that matters. Its methods are safe for concurrent use, do not block and keep

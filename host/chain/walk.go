@@ -171,7 +171,7 @@ func (c *Chain) down(w *walk, l *level) {
 	call := &w.call
 	*call = Call{
 		Query: l.query, Attempt: s.queries, Forwarded: l.forwarded, Limit: limit(l.query), Cookie: s.cookie,
-		Octets: w.scratch[:0], EDE: message.None,
+		Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.queries++
 	v, err := f.Call(call)
@@ -251,7 +251,7 @@ func (c *Chain) up(w *walk, l *level) {
 	call := &w.call
 	*call = Call{
 		Query: l.query, Response: &l.response, Attempt: s.attempts, Forwarded: l.forwarded, Asked: l.asked, Limit: limit(l.query),
-		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None,
+		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.attempts++
 	v, err := f.Call(call)
@@ -289,15 +289,15 @@ func (c *Chain) responseVerdict(w *walk, l *level, v Verdict) error {
 		switch {
 		case uint(v.Upstream) >= uint(len(c.upstreams)):
 			return errUpstream
-		case v.Keep && l.asked:
+		case v.Options&Keep != 0 && l.asked:
 			return errAsked
 		}
 		if err := w.round(l); err != nil {
 			return err
 		}
-		l.keep(v.Keep)
+		l.keep(v.Options&Keep != 0)
 		l.stage, l.target, l.asking, l.deliver, l.asked = bottom, v.Upstream, l.query, true, false
-		if v.Original {
+		if v.Options&Original != 0 {
 			l.asking = l.root
 		}
 	case Drop:

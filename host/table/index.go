@@ -27,7 +27,9 @@ type index struct {
 	count  int
 	// depth is the number of labels of the longest key that isn't hidden, and top that of the first key: for a zone, its apex.
 	depth, top int
-	zone       bool
+	// depths has bit n if a key has n labels, and bit 63 if one has 63 or more. Most lists have keys of one or two depths.
+	depths uint64
+	zone   bool
 	// The seed makes sure that nobody can choose names that collide.
 	seed maphash.Seed
 }
@@ -109,9 +111,15 @@ func (x *index) Longest(name []byte) (matched int, value []byte, ok bool) {
 // ancestor looks for the name and its ancestors, from the longest that a key can be.
 func (x *index) ancestor(name []byte, at *labels, n int) (found uint32, ok bool) {
 	for depth := min(n, x.depth); depth > 0; depth-- {
+		if x.depths>>min(depth, 63)&1 == 0 {
+			continue
+		}
 		if found, ok = x.find(name[at[n-depth]:]); ok {
 			return found, true
 		}
+	}
+	if x.depths&1 == 0 {
+		return 0, false
 	}
 	return x.find(name[len(name)-1:])
 }
@@ -223,6 +231,7 @@ func (b *builder) begin(name []byte, depth int, hidden bool) (at uint32) {
 		x.top = depth
 	}
 	flag := byte(1)
+	x.depths |= 1 << min(depth, 63)
 	if !hidden {
 		flag = 0
 		x.depth = max(x.depth, depth)

@@ -67,13 +67,7 @@ func (i *instance) Call(phase uint8) (uint64, []byte) {
 	case chain.Respond:
 		argument = uint8(v.RCODE)
 	case chain.Forward:
-		offset = uint32(v.Upstream)
-		if v.Original {
-			argument |= abi.ForwardOriginal
-		}
-		if v.Keep {
-			argument |= abi.ForwardKeep
-		}
+		argument, offset = uint8(v.Options), uint32(v.Upstream)
 	}
 	return abi.Pack(uint8(v.Action), argument, uint16(len(i.call.Octets)), offset), i.call.Octets
 }

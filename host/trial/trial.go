@@ -70,7 +70,7 @@ func (t *Trial) Fuel() uint64 { return t.fuel }
 
 // Open returns what runs files of cases against the module. ctx ends waiting for the compiler.
 func (t *Trial) Open(ctx context.Context) sdktest.Open {
-	return func(h *sdktest.Host) (sdktest.Instance, error) {
+	return sdktest.With(sdktest.Inside, func(h *sdktest.Host) (sdktest.Instance, error) {
 		f, err := t.open(ctx, h)
 		if mistakes, ok := errors.AsType[wasm.Mistakes](err); ok {
 			return nil, refusal(mistakes)
@@ -79,7 +79,7 @@ func (t *Trial) Open(ctx context.Context) sdktest.Open {
 			return nil, err
 		}
 		return &instance{trial: t, host: h, filter: f, again: func() (*wasm.Filter, error) { return t.open(ctx, h) }}, nil
-	}
+	})
 }
 
 // filterName is the name of the filter in the configuration, as in the document that sdktest makes.

@@ -67,8 +67,8 @@ func TestConformance(t *testing.T) {
 		{name: "forward to the second", phases: q | resp, v: abi.Pack(abi.Forward, 0, 0, 1), want: chain.Verdict{Action: chain.Forward, Upstream: 0}, needs: "forward"},
 		{name: "forward to the third", v: abi.Pack(abi.Forward, 0, 0, 2)},
 		{name: "forward with a length", v: abi.Pack(abi.Forward, 0, 1, 0)},
-		{name: "forward the original", phases: resp, v: abi.Pack(abi.Forward, abi.ForwardOriginal, 0, 0), want: chain.Verdict{Action: chain.Forward, Upstream: 2, Original: true}, needs: "forward"},
-		{name: "forward and keep", phases: resp, v: abi.Pack(abi.Forward, abi.ForwardKeep, 0, 0), want: chain.Verdict{Action: chain.Forward, Upstream: 2, Keep: true}, needs: "forward"},
+		{name: "forward the original", phases: resp, v: abi.Pack(abi.Forward, abi.ForwardOriginal, 0, 0), want: chain.Verdict{Action: chain.Forward, Upstream: 2, Options: chain.Original}, needs: "forward"},
+		{name: "forward and keep", phases: resp, v: abi.Pack(abi.Forward, abi.ForwardKeep, 0, 0), want: chain.Verdict{Action: chain.Forward, Upstream: 2, Options: chain.Keep}, needs: "forward"},
 		{name: "forward with an unknown bit", v: abi.Pack(abi.Forward, 4, 0, 0)},
 		{name: "rewrite", phases: q, v: abi.Pack(abi.Rewrite, 0, uint16(len(question)), 80000), want: chain.Verdict{Action: chain.Rewrite}, octets: question, needs: "rewrite"},
 		{name: "rewrite to too little", v: abi.Pack(abi.Rewrite, 0, 4, 80000)},
@@ -161,14 +161,7 @@ func FuzzVerdict(f *testing.F) {
 		case chain.Respond:
 			again = abi.Pack(verdict, uint8(got.RCODE), uint16(len(octets)), offset)
 		case chain.Forward:
-			flags := uint8(0)
-			if got.Original {
-				flags |= abi.ForwardOriginal
-			}
-			if got.Keep {
-				flags |= abi.ForwardKeep
-			}
-			again = abi.Pack(verdict, flags, 0, uint32(map[int]int{7: 0, 9: 1}[got.Upstream]))
+			again = abi.Pack(verdict, uint8(got.Options), 0, uint32(map[int]int{7: 0, 9: 1}[got.Upstream]))
 		default:
 			again = abi.Pack(verdict, 0, uint16(len(octets)), offset)
 		}

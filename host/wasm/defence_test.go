@@ -106,7 +106,7 @@ func TestDefences(t *testing.T) {
 			f.document.tables = []Table{nil} // so that looking into it panics
 			for n := range f.pool.slots {
 				if i := f.pool.slots[n].instance; i != nil {
-					i.tables = make([]Snapshot, 1)
+					i.tables = make([]Snapshot, 2)
 				}
 			}
 			attack(t, f, want)

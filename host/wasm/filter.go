@@ -29,6 +29,7 @@ type Filter struct {
 	may      grants
 	interest uint64
 	lookup   *lookup // nil when the filter did not ask for it
+	names    names
 
 	runtime    *Runtime
 	code       *code
@@ -89,10 +90,10 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 	var at match
 	if f.lookup != nil && c.Response == nil {
 		// Before all else: a query that the filter has nothing to do with needs no instance, and no fault of it concerns that query.
-		if at = f.lookup.find(c.Query.Key, c.Query.Labels); at.snapshot == nil {
+		if !f.lookup.find(c.Query.Key, c.Query.Labels, &at) {
 			c.EDE = abi.None
 			if t := c.Query.Trace; t != nil {
-				t.Add("filter "+f.name, "no table here holds %s", message.NameString(c.Query.Key))
+				t.Add("filter "+f.name, "nothing here holds %s", message.NameString(c.Query.Key))
 			}
 			return chain.Verdict{}, nil
 		}
@@ -101,7 +102,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 		f.faults[causeQuarantine].Inc()
 		return chain.Verdict{}, errQuarantined
 	}
-	i := f.pool.take()
+	i := f.pool.take(&c.Hint)
 	if i == nil {
 		return chain.Verdict{}, f.busy()
 	}
@@ -118,7 +119,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 // decide calls the guest. at is what was found for it; it is zero if nobody looked.
 func (i *instance) decide(c *chain.Call, at *match) (chain.Verdict, error) {
 	f := i.filter
-	i.refill(1)
+	i.allow(1)
 	i.call = c
 	writeFrame(i.frame, c, f.guests)
 	if at.snapshot != nil {
@@ -132,17 +133,12 @@ func (i *instance) decide(c *chain.Call, at *match) (chain.Verdict, error) {
 		i.call, i.cause = nil, causeVerdict
 		return chain.Verdict{}, &Fault{Function: name, Cause: causeNames[causeVerdict], err: errVerdict}
 	}
-	i.stack[0] = 0
-	err := function.CallWithStack(i, i.stack[:])
+	err := i.enter(function)
 	i.call = nil
 	if len(i.output) > 0 {
 		i.flush()
 	}
 	*count++
-	if i.fuel != nil {
-		left := max(int64(i.fuel.Get()), 0) // negative when it was used up
-		i.did.fuel += f.limits.fuel - uint64(left)
-	}
 	if i.since++; i.since == tellEvery {
 		i.tell()
 	}

@@ -34,16 +34,15 @@ func writeFrame(f *frame, c *chain.Call, upstreams []uint16) {
 		}
 	}
 	family, address := clientAddress(q.Client.Addr())
-	put := binary.LittleEndian.PutUint64
-	put(f[abi.FramePhase:], in(abi.FramePhase, phase)|in(abi.FrameFlags, flags)|in(abi.FrameTransport, q.Transport)|in(abi.FrameAttempt, c.Attempt)|
+	binary.LittleEndian.PutUint64(f[abi.FramePhase:], in(abi.FramePhase, phase)|in(abi.FrameFlags, flags)|in(abi.FrameTransport, q.Transport)|in(abi.FrameAttempt, c.Attempt)|
 		in(abi.FrameListener, q.Listener)|in(abi.FrameScope, q.Scope))
-	put(f[abi.FrameQtype:], in(abi.FrameQtype, q.Type)|in(abi.FrameQclass, q.Class)|in(abi.FrameRcode, rcode)|in(abi.FrameClass, class))
-	put(f[abi.FrameCookie:], c.Cookie)
-	put(f[abi.FramePort:], in(abi.FramePort, q.Client.Port())|in(abi.FrameFamily, family)|in(abi.FrameLabels, uint8(q.Labels))|
+	binary.LittleEndian.PutUint64(f[abi.FrameQtype:], in(abi.FrameQtype, q.Type)|in(abi.FrameQclass, q.Class)|in(abi.FrameRcode, rcode)|in(abi.FrameClass, class))
+	binary.LittleEndian.PutUint64(f[abi.FrameCookie:], c.Cookie)
+	binary.LittleEndian.PutUint64(f[abi.FramePort:], in(abi.FramePort, q.Client.Port())|in(abi.FrameFamily, family)|in(abi.FrameLabels, uint8(q.Labels))|
 		in(abi.FrameQnameSize, uint16(len(q.Key)))|in(abi.FrameEDE, ede))
 	*(*[16]byte)(f[abi.FrameAddress:]) = address
-	put(f[abi.FrameSize:], in(abi.FrameSize, uint32(len(msg)))|in(abi.FrameQuestion, question)|in(abi.FrameUpstream, upstream))
-	put(f[abi.FrameLimit:], in(abi.FrameLimit, c.Limit)) // and the first of the reserved octets, which are zero
+	binary.LittleEndian.PutUint64(f[abi.FrameSize:], in(abi.FrameSize, uint32(len(msg)))|in(abi.FrameQuestion, question)|in(abi.FrameUpstream, upstream))
+	binary.LittleEndian.PutUint64(f[abi.FrameLimit:], in(abi.FrameLimit, c.Limit)) // and the first of the reserved octets, which are zero
 	clear(f[abi.FrameLimit+8 : abi.FrameHeader])
 	copy(f[abi.FrameQname:abi.FrameMessage], q.Key)
 	copy(f[abi.FrameMessage:], msg)

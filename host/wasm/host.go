@@ -23,6 +23,7 @@ type hostFunction struct {
 // hostFunctions are those of abi/README.md section 5. Pointers are checked in 64 bits, since pointer and size together may exceed 32.
 var hostFunctions = []hostFunction{
 	{abi.ConfigRead, "iii:i", 0, (*instance).configRead},
+	{abi.NameAdd, "ii:i", 0, (*instance).nameAdd},
 	{abi.Explain, "ii:", 0, (*instance).explain},
 	{abi.Log, "iii:", grantLog, (*instance).log},
 	{abi.Metric, "iii:i", grantMetrics, (*instance).metric},
@@ -169,8 +170,13 @@ func (i *instance) snapshot(number uint64) Snapshot {
 	if n >= uint64(len(i.tables)) {
 		i.end(causeHost, errHostUse)
 	}
-	if i.tables[n] == nil {
+	if i.tables[n] != nil {
+		return i.tables[n]
+	}
+	if own := len(i.tables) - 1; n < uint64(own) {
 		i.tables[n] = i.filter.document.tables[n].Snapshot()
+	} else if i.tables[own] = i.filter.names.table; i.tables[own] == nil {
+		i.end(causeHost, errHostUse) // it has none
 	}
 	return i.tables[n]
 }

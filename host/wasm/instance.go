@@ -38,9 +38,9 @@ type instance struct {
 	memory *memory
 	frame  *frame
 
-	query, response api.Function // nil when the module does not export it
-	fuel, depth     api.MutableGlobal
-	stack           [1]uint64
+	query, response api.Function      // nil when the module does not export it
+	fuel, depth     api.MutableGlobal // nil when it is not metered, which only tests do
+	stack           [2]uint64         // parameters and results
 
 	// Of the present call.
 	call      *chain.Call // nil outside query and response
@@ -48,6 +48,7 @@ type instance struct {
 	calls     int         // of host functions, that are left
 	octets    int         // that host functions may copy, that are left
 	explained int         // lines
+	added     int         // own names, during configure
 	tables    []Snapshot  // as pinned in this call; nil: not yet
 	cause     cause       // why a host function ended the call
 	ended     bool        // it did
@@ -81,7 +82,7 @@ func (i *instance) tell() {
 
 // newInstance instantiates and configures the module of f under a budget. It also gives what configure returned.
 func (f *Filter) newInstance() (*instance, uint64, error) {
-	i := &instance{filter: f, memory: newMemory(int(f.limits.pages)*pageSize, &f.memory), tables: make([]Snapshot, len(f.document.tables))}
+	i := &instance{filter: f, memory: newMemory(int(f.limits.pages)*pageSize, &f.memory), tables: make([]Snapshot, len(f.document.tables)+1)} // the own names come last
 	i.Context = experimental.WithMemoryAllocator(context.Background(), allocator{i.memory})
 	i.refill(startFactor)
 	interest, err := i.start()
@@ -106,8 +107,7 @@ func (i *instance) start() (uint64, error) {
 	i.Context = context.Background() // the memory is made; from now on nobody has to look for its allocator
 	i.fuel, _ = i.module.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
 	i.depth, _ = i.module.ExportedGlobal(meter.StackExport).(api.MutableGlobal)
-	i.query = i.module.ExportedFunction(abi.ExportQuery)
-	i.response = i.module.ExportedFunction(abi.ExportResponse)
+	i.query, i.response = i.entry(abi.ExportQuery), i.entry(abi.ExportResponse)
 	if _, _, err := i.run("_initialize", 0); err != nil {
 		return 0, err
 	}
@@ -124,6 +124,9 @@ func (i *instance) start() (uint64, error) {
 	i.document = nil
 	if err != nil {
 		return 0, err
+	}
+	if n := &i.filter.names; !n.open && i.added != n.count {
+		return 0, errNames
 	}
 	if !ok {
 		return everything(i.query != nil, i.response != nil), nil
@@ -169,14 +172,41 @@ func (i *instance) run(name string, argument uint64) (result uint64, ok bool, er
 	return i.stack[0], true, nil
 }
 
-// refill gives a call its budget.
+// entry returns a function that is called for queries or responses: the way in that metering made for it, if it is metered.
+func (i *instance) entry(name string) api.Function {
+	if i.fuel != nil {
+		name = meter.EnterExport + name
+	}
+	return i.module.ExportedFunction(name)
+}
+
+// enter calls query or response with a full tank, and notes what fuel it took.
+func (i *instance) enter(function api.Function) error {
+	if i.fuel == nil {
+		return function.CallWithStack(i, i.stack[:1])
+	}
+	fuel := i.filter.limits.fuel
+	i.stack = [2]uint64{fuel, uint64(i.filter.code.stack)}
+	err := function.CallWithStack(i, i.stack[:])
+	left := i.stack[1]
+	if err != nil {
+		left = i.fuel.Get()
+	}
+	i.did.fuel += fuel - uint64(max(int64(left), 0)) // negative when it was used up
+	return err
+}
+
+// refill gives a call by run its budget.
 func (i *instance) refill(factor int) {
 	if i.fuel != nil {
 		i.fuel.Set(i.filter.limits.fuel*uint64(factor) + uint64(len(i.document))*documentFuel)
-	}
-	if i.depth != nil {
 		i.depth.Set(uint64(i.filter.code.stack))
 	}
+	i.allow(factor)
+}
+
+// allow gives a call what it may have of the host.
+func (i *instance) allow(factor int) {
 	i.calls, i.octets = abi.MaxHostCalls*factor, abi.MaxHostOctets*factor
 	i.explained, i.cause, i.ended = 0, causeTrap, false
 	clear(i.tables)

@@ -18,6 +18,8 @@ type lookup struct {
 	many   map[string]uint16 // or tables by apex
 	depths []int             // labels of the apexes in many, each number once, the highest first
 	names  []uint16          // tables of names and hosts files, in their order
+	own    Snapshot          // the filter's own names, nil if there are none
+	ownAt  uint16            // their index
 }
 
 type apex struct {
@@ -36,9 +38,10 @@ type match struct {
 	value    []byte
 }
 
-// newLookup returns the look-up in tables, nil if no zone, no list of names and no hosts file is among them.
-func newLookup(tables []Table) *lookup {
-	l := &lookup{tables: tables}
+// newLookup returns the look-up in tables and in the filter's own names, whose index is ownAt; nil if there are none, and no zone, no list of
+// names and no hosts file is among the tables.
+func newLookup(tables []Table, ownAt uint16, own Snapshot) *lookup {
+	l := &lookup{tables: tables, own: own, ownAt: ownAt}
 	var zones []apex
 	for n, t := range tables {
 		switch t.Kind() {
@@ -50,7 +53,7 @@ func newLookup(tables []Table) *lookup {
 			l.names = append(l.names, uint16(n))
 		}
 	}
-	if len(zones)+len(l.names) == 0 {
+	if len(zones)+len(l.names) == 0 && own == nil {
 		return nil
 	}
 	if len(zones) <= fewZones {
@@ -79,21 +82,25 @@ func labelsOf(name []byte) (n int) {
 	return n
 }
 
-// find looks up a canonical name.
-func (l *lookup) find(name []byte, labels int) (m match) {
-	if n, ok := l.zone(name, labels); ok {
-		s := l.tables[n].Snapshot()
-		if matched, value, ok := s.Longest(name); ok {
-			return match{s, n, matched, value}
-		}
+// find looks up a canonical name, and fills m.
+func (l *lookup) find(name []byte, labels int, m *match) bool {
+	if n, ok := l.zone(name, labels); ok && m.find(name, n, l.tables[n].Snapshot()) {
+		return true
 	}
 	for _, n := range l.names {
-		s := l.tables[n].Snapshot()
-		if matched, value, ok := s.Longest(name); ok {
-			return match{s, n, matched, value}
+		if m.find(name, n, l.tables[n].Snapshot()) {
+			return true
 		}
 	}
-	return match{}
+	return l.own != nil && m.find(name, l.ownAt, l.own)
+}
+
+// find looks up a canonical name in one table.
+func (m *match) find(name []byte, number uint16, s Snapshot) (ok bool) {
+	if m.matched, m.value, ok = s.Longest(name); ok {
+		m.snapshot, m.table = s, number
+	}
+	return ok
 }
 
 // zone returns the table whose apex is the longest that the name is in.
@@ -117,13 +124,17 @@ func (l *lookup) zone(name []byte, labels int) (table uint16, ok bool) {
 	return 0, false
 }
 
-// writeFound pins the table for the call, and writes what was found into the frame, the value behind the message. What does not fit
-// there is left to the guest.
+// writeFound pins the table for the call, and writes what was found into the frame, the value behind the message or, of an own name, as a number.
+// What does not fit there is left to the guest.
 func (i *instance) writeFound(m *match, size int) {
 	i.tables[m.table] = m.snapshot
 	put := binary.LittleEndian
 	put.PutUint16(i.frame[abi.FrameTable:], m.table)
 	put.PutUint16(i.frame[abi.FrameMatched:], uint16(m.matched))
+	if int(m.table) == len(i.tables)-1 { // an own name: its number
+		put.PutUint32(i.frame[abi.FrameValue:], put.Uint32(m.value))
+		return
+	}
 	at := (abi.FrameMessage + size + 7) &^ 7
 	if at+len(m.value) > abi.FrameMessage+message.MaxSize {
 		return

@@ -58,7 +58,7 @@ func TestLookupTable(t *testing.T) {
 	for n := range fewZones {
 		many = append(many, zoneTable(t, fmt.Sprintf("%d.deep.zone%d.example.", n, n)))
 	}
-	few, lots, none := newLookup(tables), newLookup(many), newLookup(nil)
+	few, lots, none := newLookup(tables, 9, nil), newLookup(many, 9, nil), newLookup(nil, 0, nil)
 	if len(few.few) == 0 || len(lots.many) == 0 || none != nil {
 		t.Fatalf("%d zones are compared and %d in a map, want some of each; of no tables there is %v", len(few.few), len(lots.many), none)
 	}
@@ -88,9 +88,10 @@ func TestLookupTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			for kind, l := range map[string]*lookup{"few": few, "many": lots} {
-				got := l.find(key, labelsOf(key))
+				var got match
+				ok := l.find(key, labelsOf(key), &got)
 				if tt.table < 0 {
-					if got.snapshot != nil {
+					if ok {
 						t.Errorf("%s: found in table %d, want none", kind, got.table)
 					}
 					continue
@@ -99,14 +100,15 @@ func TestLookupTable(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				want, ok := tables[tt.table].Snapshot().Get(matched)
-				if got.snapshot == nil || int(got.table) != tt.table || got.matched != len(matched) || !ok || !bytes.Equal(got.value, want) {
+				want, held := tables[tt.table].Snapshot().Get(matched)
+				if !held || got.snapshot == nil || int(got.table) != tt.table || got.matched != len(matched) || !ok || !bytes.Equal(got.value, want) {
 					t.Errorf("%s: found %+v, want table %d, %d octets, %x", kind, got, tt.table, len(matched), want)
 				}
 			}
 		})
 	}
-	if got := lots.find([]byte("\x01x\x013\x04deep\x05zone3\x07example\x00"), 5); int(got.table) != len(tables)+3 {
+	var got match
+	if lots.find([]byte("\x01x\x013\x04deep\x05zone3\x07example\x00"), 5, &got); int(got.table) != len(tables)+3 {
 		t.Errorf("of many zones, found %+v, want table %d", got, len(tables)+3)
 	}
 }
@@ -192,7 +194,7 @@ func TestLookupFrame(t *testing.T) {
 func TestLookupRoom(t *testing.T) {
 	for spare := range 20 {
 		room := bytes.Repeat([]byte{'?'}, abi.FrameTotal)
-		i := &instance{frame: (*frame)(room), tables: make([]Snapshot, 1), octets: abi.MaxHostOctets}
+		i := &instance{frame: (*frame)(room), tables: make([]Snapshot, 2), octets: abi.MaxHostOctets}
 		clear(room[:abi.FrameHeader])
 		value := bytes.Repeat([]byte{'v'}, 1000)
 		size := message.MaxSize - len(value) - spare
@@ -216,7 +218,7 @@ func TestLookupElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for f.pool.take() != nil { // no instance is left
+	for f.pool.take(new(uint32)) != nil { // no instance is left
 	}
 	c := query(t)
 	c.Cookie, c.EDE = 7, 18
@@ -224,7 +226,7 @@ func TestLookupElsewhere(t *testing.T) {
 	if v, err := f.Call(c); err != nil || v != (chain.Verdict{}) || c.Cookie != 7 || c.EDE != abi.None || len(c.Octets) != 0 {
 		t.Errorf("Call = %+v, %v, cookie %d, EDE %d, %d octets; want Next", v, err, c.Cookie, c.EDE, len(c.Octets))
 	}
-	if got := fmt.Sprint(c.Query.Trace.Steps); !strings.Contains(got, "no table here holds www.example.test.") {
+	if got := fmt.Sprint(c.Query.Trace.Steps); !strings.Contains(got, "nothing here holds www.example.test.") {
 		t.Errorf("the trace is %s", got)
 	}
 	if n := f.counts().query; n != 0 {
@@ -242,9 +244,10 @@ func TestLookupPins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := f.pool.take()
+	i := f.pool.take(new(uint32))
 	c := query(t)
-	at := f.lookup.find(c.Query.Key, c.Query.Labels)
+	var at match
+	f.lookup.find(c.Query.Key, c.Query.Labels, &at)
 	old := at.snapshot
 	f.document.tables[0] = zoneTable(t, "test.") // as after a reload
 	if _, err := i.decide(c, &at); err != nil {
@@ -301,13 +304,14 @@ func BenchmarkLookup(b *testing.B) {
 		for n := range zones {
 			tables = append(tables, zoneTable(b, fmt.Sprintf("zone%d.test.", n), "www A 192.0.2.1"))
 		}
-		l := newLookup(tables)
+		l := newLookup(tables, 9, nil)
 		for name, key := range map[string]string{"held": "\x03www\x05zone0\x04test\x00", "elsewhere": "\x03www\x07example\x03com\x00"} {
 			b.Run(fmt.Sprintf("%s/zones=%d", name, zones), func(b *testing.B) {
 				key := []byte(key)
 				b.ReportAllocs()
+				var m match
 				for b.Loop() {
-					if m := l.find(key, 3); (m.snapshot != nil) != (name == "held") {
+					if ok := l.find(key, 3, &m); ok != (name == "held") {
 						b.Fatal(m)
 					}
 				}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/wasm/meter"
 )
 
@@ -40,6 +41,7 @@ func (c *code) meter(module []byte, tables int) ([]byte, error) {
 		Fuel:             int64(l.fuel) * startFactor,
 		MaxMemoryPages:   l.pages,
 		MaxTableElements: uint32(maxElements / max(tables, 1)), // the bound is for all tables together
+		Enter:            []string{abi.ExportQuery, abi.ExportResponse},
 	})
 	if err != nil {
 		return nil, err

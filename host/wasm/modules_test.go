@@ -108,6 +108,7 @@ func BenchmarkReload(b *testing.B) {
 }
 
 func BenchmarkCall(b *testing.B) {
+	apex := func(b *testing.B) *chain.Call { return ask(b, string(fakeApex)+"\x00\x06\x00\x01") }
 	noop := func(b *testing.B, off defence) (*Filter, *chain.Call) {
 		f := newRig(b, off).open(b, guest(b, `(func (export "query") (result i64) (i64.const 0))`), Config{})
 		return f, query(b)
@@ -130,10 +131,16 @@ func BenchmarkCall(b *testing.B) {
 			return openBundled(b, newRig(b, offMeter), "rules"), query(b)
 		}},
 		{"authority", func(b *testing.B) (*Filter, *chain.Call) {
-			return openBundled(b, newRig(b, 0), "authority"), query(b)
+			return openBundled(b, newRig(b, 0), "authority"), apex(b)
+		}},
+		{"authority/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, offMeter), "authority"), apex(b)
 		}},
 		{"alternate", func(b *testing.B) (*Filter, *chain.Call) {
 			return openBundled(b, newRig(b, 0), "alternate"), response(b, message.NXDOMAIN)
+		}},
+		{"alternate/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, offMeter), "alternate"), response(b, message.NXDOMAIN)
 		}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

@@ -92,10 +92,12 @@ func (r *Runtime) Open(ctx context.Context, name string, c Config, env Environme
 
 // try makes the first instance, which may say that its configuration is wrong, and then the others.
 func (f *Filter) try() error {
+	f.names.begin()
 	i, interest, err := f.newInstance()
 	if err != nil {
 		return err
 	}
+	f.names.end()
 	f.interest = interest
 	f.pool.settle(i)
 	if err := f.checkInterest(i); err != nil {
@@ -118,11 +120,14 @@ func (f *Filter) checkInterest(i *instance) error {
 		return nil
 	case f.interest&abi.InterestQuery == 0:
 		return errors.New("configure asks for the look-up before query, but does not say that the filter wants queries")
-	case f.may&grantTables == 0:
-		return errors.New("configure asks for the look-up before query, for which its manifest has to name the grant \"tables\": its author has to add it")
 	}
-	if f.lookup = newLookup(f.document.tables); f.lookup == nil {
-		return errors.New("configure asks for the look-up before query, but its configuration names no zone and no list of names to look in")
+	tables := f.document.tables
+	if f.may&grantTables == 0 {
+		tables = nil
+	}
+	if f.lookup = newLookup(tables, uint16(len(f.document.tables)), f.names.table); f.lookup == nil {
+		return errors.New("configure asks for the look-up before query, but there is nothing to look in: its configuration names no zone and no list of names, " +
+			"or its manifest lacks the grant \"tables\", which its author has to add, and it has no names of its own")
 	}
 	return nil
 }

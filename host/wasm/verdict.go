@@ -75,8 +75,7 @@ func decode(v uint64, phase uint8, may grants, upstreams []uint16, memory []byte
 			unused = 0
 		}
 		out.Upstream = int(upstreams[offset])
-		out.Original = argument&abi.ForwardOriginal != 0
-		out.Keep = argument&abi.ForwardKeep != 0
+		out.Options = chain.Option(argument)
 	case abi.Rewrite, abi.Ask:
 		switch {
 		case verdict == abi.Rewrite && phase != abi.PhaseQuery:

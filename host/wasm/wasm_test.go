@@ -85,7 +85,13 @@ func (r *rig) open(t testing.TB, module []byte, c Config) *Filter {
 // query is a call for a query for www.Example.test., from UDP.
 func query(t testing.TB) *chain.Call {
 	t.Helper()
-	wire := append([]byte{0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, "\x03www\x07Example\x04test\x00\x00\x01\x00\x01"...)
+	return ask(t, "\x03www\x07Example\x04test\x00\x00\x01\x00\x01")
+}
+
+// ask is a call for a query with a question in wire format.
+func ask(t testing.TB, question string) *chain.Call {
+	t.Helper()
+	wire := append([]byte{0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, question...)
 	q := new(message.Query)
 	if rcode, ok := q.Parse(wire); !ok {
 		t.Fatalf("Parse: %s", message.RCODEString(rcode))

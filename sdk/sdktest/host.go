@@ -3,6 +3,8 @@
 package sdktest
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -21,6 +23,7 @@ type Host struct {
 
 	document []byte
 	tables   []*table
+	own      *table   // the filter's own names, the last of tables; nil until it adds one
 	names    []string // of metrics, by number
 	lines    int      // of the log, when the last call of a phase began
 	mute     bool     // the log is not kept, which would allocate
@@ -104,6 +107,25 @@ func (h *Host) Metric(kind uint32, name []byte) uint32 {
 	}
 	h.names = append(h.names, string(name))
 	return uint32(len(h.names) - 1)
+}
+
+// NameAdd implements [sdk.Host].
+func (h *Host) NameAdd(name []byte) int32 {
+	canonical := bytes.Clone(name)
+	sdk.Canonicalize(canonical)
+	if sdk.CheckName(name) != len(name) || !bytes.Equal(canonical, name) {
+		panic(fmt.Sprintf("sdktest: name_add of %q, which is no canonical name", name))
+	}
+	if h.own == nil {
+		h.own = &table{kind: abi.TableNames, values: map[string][]byte{}}
+		h.tables = append(h.tables, h.own)
+	}
+	if v, ok := h.own.values[string(name)]; ok {
+		return int32(-1 - int(binary.LittleEndian.Uint32(v)))
+	}
+	n := uint32(len(h.own.values))
+	h.own.values[string(name)] = binary.LittleEndian.AppendUint32(nil, n)
+	return int32(n)
 }
 
 // MetricAdd implements [sdk.Host].

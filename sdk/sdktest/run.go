@@ -239,9 +239,9 @@ func (r *runner) run(c Case) (failures []Failure) {
 			phase, interested = abi.PhaseResponse, r.interest>>class&1 != 0 || called
 		}
 		var found found
-		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && r.lookup != NoLookup {
+		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && r.lookup != Inside && (r.lookup != NoLookup || r.host.own != nil) {
 			if found, interested = r.host.look(wire(step.Query.name)); !interested && step.Query.flags&abi.FlagExplain != 0 {
-				explained = []string{"no table here holds " + string(sdk.AppendText(nil, []byte(wire(step.Query.name))))}
+				explained = []string{"nothing here holds " + string(sdk.AppendText(nil, []byte(wire(step.Query.name))))}
 			}
 		}
 		if interested {

@@ -16,36 +16,38 @@ func newFilter() sdk.Filter {
 
 // filter is what configure makes of the configuration. Whatever a query needs is made there: query allocates nothing.
 type filter struct {
-	zones   sdk.Suffixes // the zones, for finding the longest one that a name is in
-	blocked sdk.Counter  // weir_filter_metric_total{filter="starter",metric="blocked"}
+	blocked sdk.Counter // weir_filter_metric_total{filter="starter",metric="blocked"}
 }
 
 // configure reads the table [filter.starter.config] of the operator's file, once, and says what the filter wants to see. It notes mistakes
 // and reads on; the operator gets all of them at once, with file and line. filter.json has the schema of the same table.
 func (f *filter) configure(c *sdk.Config) sdk.Interest {
 	f.blocked = c.Counter("blocked")
+	zones := 0
 	for key := range c.Object() {
 		if key != "zones" {
 			c.Unknown()
 			continue
 		}
-		for i := range c.Array() {
+		for range c.Array() {
 			if zone := c.Zone(); zone != nil {
-				f.zones.Set(zone, i)
+				c.AddName(zone) // the host keeps it, and looks each QNAME up
+				zones++
 			}
 		}
 	}
-	return sdk.Queries
+	if zones == 0 {
+		return 0 // nothing to see
+	}
+	return sdk.Queries | sdk.Lookup
 }
 
-// query gives a verdict for each query on its way down. Next lets it go on to the filter below, or to the upstream.
+// query gives a verdict for a query on its way down, for which the host found one of the zones; it is not called for others. Next would let the
+// query go on to the filter below, or to the upstream.
 func (f *filter) query(q sdk.Query) sdk.Verdict {
-	_, size, ok := q.Longest(&f.zones)
-	if !ok {
-		return sdk.Next
-	}
 	f.blocked.Add(1)
 	if e := q.Explain(); e != nil { // somebody wants to know why
+		_, size, _ := q.FoundName()
 		name := q.QNAME()
 		e.Text("blocked by zone ").Name(name[len(name)-size:]).End()
 	}

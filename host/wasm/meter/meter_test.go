@@ -275,7 +275,7 @@ func FuzzRewrite(f *testing.F) {
 		if len(module) > 10_000 {
 			return
 		}
-		metered, _, err := Rewrite(module, Options{})
+		metered, _, err := Rewrite(module, Options{Enter: []string{"", "f", "run"}})
 		if err != nil {
 			return
 		}
@@ -290,4 +290,48 @@ func FuzzRewrite(f *testing.F) {
 			t.Errorf("valid, but not when it is metered: %v\n% x", err, module)
 		}
 	})
+}
+
+// The way in that Rewrite adds sets both globals, and gives the result with what is left of the fuel.
+func TestEnter(t *testing.T) {
+	in := wat.MustCompile(`(module
+		(func $down (param i32) (if (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1))))))
+		(func $query (export "query") (result i64) (call $down (i32.const 10)) (i64.const 42))
+		(func (export "odd") (param i32) (result i64) (i64.const 1))
+		(func (export "narrow") (result i32) (i32.const 1)))`)
+	metered, info, err := Rewrite(in, Options{Enter: []string{"query", "odd", "narrow", "missing"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))
+	defer r.Close(ctx)
+	m, err := r.Instantiate(ctx, metered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"odd", "narrow", "missing"} {
+		if m.ExportedFunction(EnterExport+name) != nil {
+			t.Errorf("%s has a way in", name)
+		}
+	}
+	enter, fuel, stack := m.ExportedFunction(EnterExport+"query"), m.ExportedGlobal(FuelExport), m.ExportedGlobal(StackExport)
+	if enter == nil {
+		t.Fatal("query has no way in")
+	}
+	out, err := enter.Call(ctx, 1000, uint64(info.Stack))
+	if err != nil || out[0] != 42 || out[1] != fuel.Get() || out[1] >= 1000 || stack.Get() != uint64(info.Stack) {
+		t.Errorf("got %d, %v with %d left of the fuel and %d of the stack, want 42, with %d and %d", out, err, fuel.Get(), stack.Get(), fuel.Get(), info.Stack)
+	}
+	if _, err := enter.Call(ctx, 1000-out[1]-1, uint64(info.Stack)); err == nil || int64(fuel.Get()) >= 0 {
+		t.Errorf("with one unit less it ends with %v, and %d units", err, int64(fuel.Get()))
+	}
+	if _, err := enter.Call(ctx, 1000, 100); err == nil || int64(stack.Get()) >= 0 {
+		t.Errorf("with hardly any stack it ends with %v, and %d octets", err, int64(stack.Get()))
+	}
+	for _, name := range []string{FuelExport, StackExport, EnterExport + "x"} {
+		if _, _, err := Rewrite(wat.MustCompile(`(module (func (export "`+name+`")))`), Options{}); err == nil || !strings.Contains(err.Error(), "reserved") {
+			t.Errorf("export %s: got %v", name, err)
+		}
+	}
 }

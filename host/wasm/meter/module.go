@@ -64,9 +64,10 @@ type module struct {
 	data     int
 	escaped  []bool // by function: someone may have a reference to it
 	bodies   [][]byte
-	exports  map[string]bool
+	exports  map[string]uint32 // functions
 
 	newTypes []signature // types that rewriting adds
+	entries  []entry     // functions that rewriting adds
 }
 
 // parse reads everything but function bodies.
@@ -74,7 +75,7 @@ func parse(b []byte) (*module, error) {
 	if len(b) < 8 || string(b[:8]) != "\x00asm\x01\x00\x00\x00" {
 		return nil, errors.New("not a WebAssembly module of version 1")
 	}
-	m := &module{exports: make(map[string]bool)}
+	m := &module{exports: make(map[string]uint32)}
 	r := reader{b: b, pos: 8}
 	rank := 0
 	for !r.done() {
@@ -301,10 +302,12 @@ func (m *module) exportEntry(r *reader) error {
 	if count := []int{len(m.funcs), m.tables, m.memories, m.globals, len(m.tags)}[kind]; int64(index) >= int64(count) {
 		return fmt.Errorf("%q is number %d of %d", name, index, count)
 	}
-	if name == FuelExport || name == StackExport {
+	if name == FuelExport || name == StackExport || strings.HasPrefix(name, EnterExport) {
 		return fmt.Errorf("%q: this name is reserved for metering", name)
 	}
-	m.exports[name] = true
+	if kind == 0 {
+		m.exports[name] = index
+	}
 	return nil
 }
 
