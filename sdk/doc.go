@@ -33,7 +33,8 @@
 //   - reading a message: [Message.Records], and of each record [Records.Address], [Records.AppendTarget], [Records.Strings] and so on
 //   - what to do: the verdicts [Next] and [Drop], [Call.RespondRCODE], [Call.Respond], [Query.Forward], [Query.Rewrite], [Call.Ask], [Response.Forward]
 //   - making a response: [Builder], with [Builder.Address], [Builder.Target], [Builder.NegativeSOA], or [Builder.Copy] of another response
-//   - configuration: [Config]; names to numbers: [Suffixes]; data that weir holds: [Table]
+//   - configuration: [Config]; names that the host looks up: [Config.AddName], [Query.FoundName], or the filter itself: [Suffixes]; data that weir
+//     holds: [Table]
 //   - telling people: [Call.Explain], [Log], [LogLine], [Config.Counter], [Config.Histogram]
 //   - names in wire format: [AppendName], [AppendText], [IsWithin], [EqualFold]; addresses: [AppendAddress], [AppendAddressText]
 //
