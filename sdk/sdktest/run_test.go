@@ -1,6 +1,8 @@
 package sdktest
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,4 +101,58 @@ func TestZone(t *testing.T) {
 	if _, err := newTable("z", "zone", "z.test. 1 SOA ns. host. 1 2 3 4 5\nother.test. 1 A 192.0.2.1\n"); err == nil {
 		t.Error("a name outside of the zone: got no error")
 	}
+}
+
+// TestLists: lists are read as the host reads them.
+func TestLists(t *testing.T) {
+	names, err := newTable("n", "names", "# names\n\nwww.Example.com\ttext of it # not of it\n  b.test\n#c.test\na#b.test x#y\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"www.example.com.": "text of it", "b.test.": "", "a#b.test.": "x#y"} {
+		if got, ok := names.values[wire(name)]; !ok || string(got) != want {
+			t.Errorf("%s: got %q, %v, want %q", name, got, ok, want)
+		}
+	}
+	if len(names.values) != 3 {
+		t.Errorf("got %d names, want 3", len(names.values))
+	}
+	prefixes, err := newTable("p", "prefixes", "# prefixes\n192.0.2.0/24 net\n192.0.2.7\thost\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value, bits, ok := prefixes.prefix([]byte{192, 0, 2, 7}); string(value) != "host" || bits != 32 || !ok {
+		t.Errorf("got %q, %d, %v; want the address itself", value, bits, ok)
+	}
+	for _, tt := range []struct{ kind, text string }{
+		{"names", "a.test\nb..test\n"}, {"prefixes", "192.0.2.0/24\n192.0.2.0/33\n"},
+	} {
+		if _, err := newTable("t", tt.kind, tt.text); err == nil || !strings.Contains(err.Error(), "line 2: ") {
+			t.Errorf("%s: got error %v, want one with the line", tt.kind, err)
+		}
+	}
+}
+
+// FuzzParseFile: no file makes the reader, or the host that is made of it, panic.
+func FuzzParseFile(f *testing.F) {
+	names, err := filepath.Glob("../../filters/*/testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range append(names, "../../filters/scaffold/starter/cases.txtar") {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(content) < 4096 {
+			f.Add(content)
+		}
+	}
+	f.Fuzz(func(_ *testing.T, content []byte) {
+		file, err := ParseFile("fuzz", content)
+		if err != nil {
+			return
+		}
+		file.Check(Native(func() sdk.Filter { return sdk.Filter{} }), func(*Case, []Failure) {})
+	})
 }
