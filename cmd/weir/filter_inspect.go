@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -75,9 +76,20 @@ var whatFor = map[string]string{
 	"tables": "reads the tables that its configuration names", "log": "writes to the log, granted unasked", "metrics": "has metrics, granted unasked",
 }
 
+// printable replaces what is no text by blanks.
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return ' '
+	}
+	return r
+}
+
 func printDescription(out io.Writer, d wasm.Description) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line := func(key, format string, a ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, a...)) }
+	line := func(key, format string, a ...any) {
+		// The module may be a stranger's: what it says is one line, and tells the terminal nothing.
+		fmt.Fprintf(w, "%s\t%s\n", key, strings.Map(printable, fmt.Sprintf(format, a...)))
+	}
 	if m := d.Manifest; m != nil {
 		line("name", "%s %s", m.Name, m.Version)
 		if m.Description != "" {

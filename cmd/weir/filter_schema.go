@@ -47,20 +47,30 @@ func (p *properties) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// maxDepth is how deep keys are listed: schemas may refer to themselves.
-const maxDepth = 4
+// Bounds of the list: schemas may refer to themselves, several times over.
+const (
+	maxDepth = 4
+	maxKeys  = 200
+)
 
 // keys lists the keys of the configuration, each as "rule[].zone (weir-zone, required): what it is".
-func (s *schema) keys() []string { return s.list(s, "", 0) }
+func (s *schema) keys() []string { return s.list(nil, s, "", 0) }
 
-func (s *schema) list(root *schema, path string, depth int) (lines []string) {
+// list appends the keys of s to lines.
+func (s *schema) list(lines []string, root *schema, path string, depth int) []string {
 	if depth > maxDepth {
-		return nil
+		return lines
 	}
 	for _, p := range s.Properties {
+		if len(lines) == maxKeys {
+			return lines
+		}
 		k := p.schema.resolve(root)
 		name := path + p.name
-		for k.Items != nil {
+		for range maxDepth {
+			if k.Items == nil {
+				break
+			}
 			description := k.Description
 			k = k.Items.resolve(root)
 			if k.Description == "" {
@@ -79,7 +89,7 @@ func (s *schema) list(root *schema, path string, depth int) (lines []string) {
 			line += ": " + k.Description
 		}
 		lines = append(lines, line)
-		lines = append(lines, k.list(root, name+".", depth+1)...)
+		lines = k.list(lines, root, name+".", depth+1)
 	}
 	return lines
 }
