@@ -137,3 +137,29 @@ func (m Message) flag(at int) byte {
 	}
 	return m[at]
 }
+
+// Walk walks over the records of an RRset of a table, which all have the owner and the TTL of the set:
+//
+//	for w := set.Walk(); w.Next(); {
+//		use(w.RDATA)
+//	}
+type Walk struct {
+	RDATA []byte // lies where the RRset does; names in it are not compressed
+	rest  []byte
+}
+
+// Walk returns a walk that is in front of the first record.
+func (r RRset) Walk() Walk { return Walk{rest: r.Records} }
+
+// Next goes to the next record, and reports whether there is one.
+func (w *Walk) Next() bool {
+	if len(w.rest) < 12 { // owner, type, class, TTL, RDLENGTH
+		return false
+	}
+	end := 12 + int(w.rest[10])<<8 + int(w.rest[11])
+	if end > len(w.rest) {
+		return false
+	}
+	w.RDATA, w.rest = w.rest[12:end], w.rest[end:]
+	return true
+}

@@ -159,3 +159,23 @@ func TestTypedRecordsAllocate(t *testing.T) {
 		t.Errorf("got %v allocations, want none", n)
 	}
 }
+
+func TestWalk(t *testing.T) {
+	s := set(t, "www.example.com. 1 A 192.0.2.1", "www.example.com. 1 A 192.0.2.2", "www.example.com. 1 A 192.0.2.3")
+	var got []string
+	for w := s.Walk(); w.Next(); {
+		got = append(got, fmt.Sprint(w.RDATA))
+	}
+	if got, want := strings.Join(got, " "), "[192 0 2 1] [192 0 2 2] [192 0 2 3]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for n := range len(s.Records) { // an RRset that is cut off has fewer records, and no others
+		count := 0
+		for w := (RRset{3, s.Records[:n]}).Walk(); w.Next(); {
+			count++
+		}
+		if count != n/16 {
+			t.Errorf("of %d octets: got %d records, want %d", n, count, n/16)
+		}
+	}
+}

@@ -36,7 +36,7 @@ type Built struct {
 var flags = []string{"build", "-trimpath", "-buildvcs=false", "-buildmode=c-shared", "-ldflags=-s -w"}
 
 // environment is added to that of the process.
-var environment = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=", "GOWASM="}
+var environment = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOWASM="}
 
 // Build compiles the filters with these names, or all if there are none. It works in the source tree that this package was
 // compiled from.
