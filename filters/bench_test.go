@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/filters/build/driver"
+	"github.com/weirdns/weir/filters/internal/guest"
 	"github.com/weirdns/weir/sdk/sdktest"
 )
 
@@ -16,7 +17,7 @@ import (
 // functions are those of sdktest in a bare wazero, so figures of the host itself are a little different.
 
 // benchCall calls one phase with one query, which is written anew each time.
-func benchCall(b *testing.B, i *instance, phase byte, name string, qtype uint16, want uint8) {
+func benchCall(b *testing.B, i *guest.Instance, phase byte, name string, qtype uint16, want uint8) {
 	b.Helper()
 	frame := query(name, qtype)
 	frame[abi.FramePhase] = phase
@@ -26,12 +27,12 @@ func benchCall(b *testing.B, i *instance, phase byte, name string, qtype uint16,
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(i.Frame(), frame)
-		i.call(i.phases[phase])
-		if got := uint8(i.stack[0] >> 56); got != want {
-			b.Fatalf("got verdict %#x, want %d", i.stack[0], want)
+		i.Invoke(i.Phases[phase])
+		if got := uint8(i.Stack[0] >> 56); got != want {
+			b.Fatalf("got verdict %#x, want %d", i.Stack[0], want)
 		}
 	}
-	b.ReportMetric(float64(i.module.Memory().Size())/(1<<20), "MiB")
+	b.ReportMetric(float64(i.Module.Memory().Size())/(1<<20), "MiB")
 }
 
 // query is a frame up to the end of its message: a query with an OPT record.
@@ -59,8 +60,8 @@ func query(name string, qtype uint16) []byte {
 }
 
 // lookup adds what the host finds before a call, if the first table has the very QNAME.
-func lookup(i *instance, frame []byte) []byte {
-	h, le := i.ctx.Value(hostKey{}).(unlimited), binary.LittleEndian
+func lookup(i *guest.Instance, frame []byte) []byte {
+	h, le := i.Host().(unlimited), binary.LittleEndian
 	name := frame[abi.FrameQname:][:le.Uint16(frame[abi.FrameQnameSize:])]
 	value := make([]byte, 4096)
 	n := h.TableExact(0, name, value)
@@ -77,7 +78,7 @@ func lookup(i *instance, frame []byte) []byte {
 }
 
 // open1 opens an instance of a filter with a configuration.
-func open1(b *testing.B, filter, file string) *instance {
+func open1(b *testing.B, filter, file string) *guest.Instance {
 	b.Helper()
 	module, err := driver.Module(b.Context(), filter)
 	if err != nil {
@@ -91,7 +92,7 @@ func open1(b *testing.B, filter, file string) *instance {
 	if err != nil {
 		b.Fatal(err)
 	}
-	i, err := newRuntime(b.Context(), b, module).instantiate(unlimited{h})
+	i, err := guest.New(b.Context(), b, module).Instantiate(unlimited{h})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -154,9 +155,9 @@ other
 		b.ReportAllocs()
 		for b.Loop() {
 			copy(i.Frame(), frame)
-			i.call(i.phases[abi.PhaseResponse])
-			if got := uint8(i.stack[0] >> 56); got != abi.Forward {
-				b.Fatalf("got verdict %#x", i.stack[0])
+			i.Invoke(i.Phases[abi.PhaseResponse])
+			if got := uint8(i.Stack[0] >> 56); got != abi.Forward {
+				b.Fatalf("got verdict %#x", i.Stack[0])
 			}
 		}
 	})
@@ -183,17 +184,17 @@ func BenchmarkInstantiate(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			r := newRuntime(b.Context(), b, module)
+			r := guest.New(b.Context(), b, module)
 			b.ReportMetric(float64(len(module)), "octets")
 			for b.Loop() {
-				i, err := r.instantiate(h)
+				i, err := r.Instantiate(h)
 				if err != nil {
 					b.Fatal(err)
 				}
 				if result, text := i.Configure(len(h.Document())); int64(result) < 0 {
 					b.Fatalf("configure: %s", text)
 				}
-				i.module.Close(context.Background())
+				i.Module.Close(context.Background())
 			}
 		})
 	}

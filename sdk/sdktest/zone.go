@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/sdk"
 )
 
 // table is a table of the host, as simple as it can be: a map and a sorted list of keys, by abi/README.md section 6.
@@ -319,10 +320,19 @@ func parent(name string) string { return name[1+int(name[0]):] }
 
 // wire returns the canonical wire format of a name; a name that is none is a mistake in a test, and panics.
 func wire(text string) string {
+	name := exact(dns.CanonicalName(text))
+	if name == "" {
+		panic(fmt.Sprintf("sdktest: %q is no name", text))
+	}
+	return name
+}
+
+// exact returns the wire format of a name with its letters as they are, empty if it is none.
+func exact(text string) string {
 	buf := make([]byte, 256)
-	n, err := dns.PackDomainName(dns.CanonicalName(text), buf, 0, nil, false)
-	if err != nil {
-		panic(fmt.Sprintf("sdktest: name %q: %v", text, err))
+	n, err := dns.PackDomainName(dns.Fqdn(text), buf, 0, nil, false)
+	if err != nil || n > sdk.MaxName {
+		return ""
 	}
 	return string(buf[:n])
 }
