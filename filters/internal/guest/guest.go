@@ -58,6 +58,9 @@ func exportHost(ctx context.Context, r wazero.Runtime) error {
 			}
 		}), parameters, results).Export(name)
 	}
+	add(abi.NameAdd, []api.ValueType{i32, i32}, []api.ValueType{i32}, func(h sdk.Host, m api.Memory, s []uint64) uint64 {
+		return uint64(uint32(h.NameAdd(view(m, s[0], s[1]))))
+	})
 	add(abi.ConfigRead, []api.ValueType{i32, i32, i32}, []api.ValueType{i32}, func(h sdk.Host, m api.Memory, s []uint64) uint64 {
 		return uint64(h.ConfigRead(uint32(s[0]), view(m, s[1], s[2])))
 	})
