@@ -164,7 +164,7 @@ func TestWalk(t *testing.T) {
 	s := set(t, "www.example.com. 1 A 192.0.2.1", "www.example.com. 1 A 192.0.2.2", "www.example.com. 1 A 192.0.2.3")
 	var got []string
 	for w := s.Walk(); w.Next(); {
-		got = append(got, fmt.Sprint(w.RDATA))
+		got = append(got, fmt.Sprintf("%d", w.RDATA))
 	}
 	if got, want := strings.Join(got, " "), "[192 0 2 1] [192 0 2 2] [192 0 2 3]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
