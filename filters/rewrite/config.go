@@ -30,6 +30,7 @@ func (f *rewrite) configure(c *sdk.Config) sdk.Interest {
 	if len(c.Mistakes()) > 0 || len(f.rules) == 0 {
 		return 0
 	}
+	lookup := sdk.Lookup // if every rule is for names that can be told, the filter is not called for others
 	for i := range f.rules {
 		r := &f.rules[i]
 		for j := range i {
@@ -38,16 +39,16 @@ func (f *rewrite) configure(c *sdk.Config) sdk.Interest {
 				break
 			}
 		}
-		switch {
-		case r.exact != nil:
-			f.names.Set(r.exact, 0)
-		case r.zone != nil:
-			f.names.Set(r.zone, 0)
-		default:
-			f.every = true
+		if r.exact == nil && r.zone == nil {
+			lookup = 0
 		}
 	}
-	return sdk.Queries
+	if lookup != 0 {
+		for _, r := range f.rules {
+			c.AddName(append(r.exact, r.zone...)) // one of them is nil; whether it is there already doesn't matter
+		}
+	}
+	return sdk.Queries | lookup
 }
 
 // covers reports whether every question that another rule is for is one that this rule is for, as far as that is easily told.

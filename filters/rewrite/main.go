@@ -18,8 +18,6 @@ func newFilter() sdk.Filter {
 // rewrite is a configured filter and its scratch memory.
 type rewrite struct {
 	rules   []rule
-	names   sdk.Suffixes // names and zones of all rules
-	every   bool         // some rule may be for a name that is in none of them
 	matcher pattern.Matcher
 
 	patterns int // number of regular expressions
@@ -55,11 +53,6 @@ const (
 
 // query asks what the first rule for the question says.
 func (f *rewrite) query(q sdk.Query) sdk.Verdict {
-	if !f.every {
-		if _, _, ok := q.Longest(&f.names); !ok {
-			return f.none(q)
-		}
-	}
 	if q.QCLASS() != classIN {
 		return f.none(q)
 	}

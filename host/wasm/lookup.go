@@ -38,8 +38,8 @@ type match struct {
 	value    []byte
 }
 
-// newLookup returns the look-up in tables and in the filter's own names, whose index is ownAt; nil if there are none, and no zone, no list of
-// names and no hosts file is among the tables.
+// newLookup returns the look-up in tables and in the filter's own names, whose index is ownAt; nil if there are none, and no zone, no list of names
+// and no hosts file is among the tables.
 func newLookup(tables []Table, ownAt uint16, own Snapshot) *lookup {
 	l := &lookup{tables: tables, own: own, ownAt: ownAt}
 	var zones []apex

@@ -4,6 +4,8 @@
 //
 //	func TestCases(t *testing.T) { sdktest.Run(t, "testdata/*.txtar", sdktest.Native(newFilter)) }
 //
+// [Equal] compares two instances, such as the native one and the module, in calls that it makes up.
+//
 // The cases are files, so that the same ones can be run against the module that the filter is built into; whoever can do that
 // gives [Run] another [Open].
 //

@@ -117,7 +117,7 @@ func (p *pair) query(g *generator) error {
 	}
 	for attempt := byte(0); attempt <= abi.MaxRounds; attempt++ {
 		if !asked || step.Response == nil {
-			step.Response = g.response(step.Query)
+			step.Response = g.response(step.Query, r.interest&abi.InterestClasses)
 		}
 		message, class := step.message()
 		if !asked && attempt == 0 && r.interest>>class&1 == 0 {

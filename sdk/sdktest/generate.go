@@ -3,7 +3,9 @@
 package sdktest
 
 import (
+	"math/bits"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -216,8 +218,8 @@ func (g *generator) address() netip.Addr {
 	return a
 }
 
-// response makes up a response to a query.
-func (g *generator) response(q *query) *response {
+// response makes up a response to a query. interest has a bit for each class of responses that the filter wants to see.
+func (g *generator) response(q *query, interest uint64) *response {
 	r := &response{upstream: choose(g, g.upstreams...)}
 	switch g.random.IntN(4) {
 	case 0:
@@ -225,6 +227,15 @@ func (g *generator) response(q *query) *response {
 		r.silent = r.rcode == dns.RcodeServerFailure && g.one(2)
 	case 1:
 		r.rcode = dns.RcodeNameError
+	case 2: // one that the filter wants to see
+		if n := bits.OnesCount32(uint32(interest)); n > 0 {
+			for range g.random.IntN(n) {
+				interest &= interest - 1
+			}
+			if rcode := bits.TrailingZeros32(uint32(interest)); rcode < abi.ClassNODATA {
+				r.rcode = rcode
+			}
+		}
 	}
 	g.records(r, q.name, q.qtype)
 	return r
@@ -251,35 +262,34 @@ func (g *generator) asked(verdict uint64, octets []byte) *response {
 
 // records adds records of the type and others.
 func (g *generator) records(r *response, name string, qtype uint16) {
-	add := func(section int, text string) {
-		if rr, err := dns.NewRR(text); err == nil && rr != nil {
-			r.records[section] = append(r.records[section], rr)
-		}
+	add := func(section int, rrtype uint16, rr dns.RR) {
+		*rr.Header() = dns.RR_Header{Name: name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: uint32(g.random.IntN(1000))}
+		r.records[section] = append(r.records[section], rr)
 	}
 	if r.rcode == 0 || g.one(4) {
 		for range g.random.IntN(3) {
 			if g.one(3) {
 				target := g.name()
-				add(0, name+" 60 CNAME "+target)
+				add(0, dns.TypeCNAME, &dns.CNAME{Target: target})
 				name = target
 			}
 			switch qtype {
 			case dns.TypeAAAA:
-				add(0, name+" 300 AAAA 2001:db8::1")
+				add(0, qtype, &dns.AAAA{AAAA: net.IPv6loopback})
 			case dns.TypeMX:
-				add(0, name+" 300 MX 10 "+g.name())
+				add(0, qtype, &dns.MX{Preference: 10, Mx: g.name()})
 			case dns.TypeA, dns.TypeANY:
-				add(0, name+" 300 A 192.0.2.1")
+				add(0, dns.TypeA, &dns.A{A: net.IPv4(192, 0, 2, 1)})
 			default:
-				add(0, name+" 300 TXT x")
+				add(0, dns.TypeTXT, &dns.TXT{Txt: []string{"x"}})
 			}
 		}
 	}
-	switch g.random.IntN(4) {
+	switch name = g.name(); g.random.IntN(4) {
 	case 0:
-		add(1, g.name()+" 60 SOA "+g.name()+" "+g.name()+" 1 2 3 4 5")
+		add(1, dns.TypeSOA, &dns.SOA{Ns: g.name(), Mbox: g.name(), Serial: 1, Minttl: 5})
 	case 1:
-		add(1, g.name()+" 60 NS "+g.name())
-		add(2, g.name()+" 60 A 192.0.2.1")
+		add(1, dns.TypeNS, &dns.NS{Ns: g.name()})
+		add(2, dns.TypeA, &dns.A{A: net.IPv4(192, 0, 2, 1)})
 	}
 }

@@ -53,8 +53,8 @@ type found struct {
 	own            bool // it is one of the filter's own names
 }
 
-// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names or hosts file that
-// holds it, or the own names.
+// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names or hosts file that holds it, or the
+// own names.
 // abi/README.md section 4.
 func (h *Host) look(name string) (f found, ok bool) {
 	apex := 0

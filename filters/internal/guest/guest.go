@@ -31,7 +31,11 @@ type Runtime struct {
 func New(ctx context.Context, t testing.TB, module []byte) *Runtime {
 	t.Helper()
 	r := &Runtime{ctx: ctx, runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler())}
-	t.Cleanup(func() { r.runtime.Close(context.WithoutCancel(ctx)) })
+	t.Cleanup(func() {
+		if err := r.runtime.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
 	wasi_snapshot_preview1.MustInstantiate(ctx, r.runtime)
 	if err := exportHost(ctx, r.runtime); err != nil {
 		t.Fatal(err)
