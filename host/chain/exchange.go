@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/weirdns/weir/host/message"
 )
@@ -26,6 +27,9 @@ type Exchange struct {
 	Query    message.Query    // the client's
 	Response message.Response // valid when done and not Dropped; its octets are in a buffer of the exchange
 	Dropped  bool             // a filter said that the client gets no response
+
+	// Lease is for the handler that hands x to a chain: where it counts that x is under way. Nobody else touches it.
+	Lease *atomic.Int64
 
 	walk walk
 }

@@ -106,6 +106,9 @@ func (l *loader) checkAll() {
 	if f.Budget <= 0 || f.Budget > maxBudget {
 		l.add("budget", fmt.Sprintf("is %v: write a duration above 0s, and at most %v; best is a little less than the timeout of the clients, often 2s", f.Budget, maxBudget))
 	}
+	if f.Lameduck < 0 || f.Lameduck > maxDrain {
+		l.add("lameduck", fmt.Sprintf("is %v: write 0s to %.0fm", f.Lameduck, maxDrain.Minutes()))
+	}
 	if f.Drain < 0 || f.Drain > maxDrain {
 		l.add("drain", fmt.Sprintf("is %v: write 0s to %.0fm", f.Drain, maxDrain.Minutes()))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,16 @@ func (t *Table) Stats() Stats {
 func (t *Table) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.reload(context.Background())
+}
+
+// Refresh reads the source anew if it changed since it was read last, or was refused then. An error is like one of [Open]; the snapshot stays then.
+func (t *Table) Refresh() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.failed && !slices.ContainsFunc(t.files, file.changed) {
+		return nil
+	}
 	return t.reload(context.Background())
 }
 
