@@ -40,7 +40,7 @@ bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.
 lint: ## the linters of .golangci.yml, for the host and for the guests, whose tests run on the host
 	test -x bin/golangci-lint || GOBIN=$(CURDIR)/bin $(GO) install $(GOLANGCI)
 	bin/golangci-lint run ./...
-	GOOS=wasip1 GOARCH=wasm bin/golangci-lint run --tests=false ./sdk/... ./filters/...
+	GOOS=wasip1 GOARCH=wasm bin/golangci-lint run --tests=false ./sdk/... ./filters/... ./examples/...
 
 format: ## gofmt
 	gofmt -w $$(git ls-files '*.go')
@@ -49,4 +49,4 @@ check: format lint test ## what a change must pass; fails if formatting changed 
 	git diff --exit-code
 
 clean:
-	rm -rf bin filters/dist/*.wasm
+	rm -rf bin filters/dist/*.wasm filters/dist/*.zip

@@ -35,6 +35,16 @@ func Module(name string) ([]byte, bool) {
 	return module, err == nil
 }
 
+// SDK returns the sources of the SDK as a zip archive, for the folder of a new filter: go.mod, but for its first line, and the folder
+// vendor. The error is [ErrNotBuilt].
+func SDK() ([]byte, error) {
+	archive, err := fs.ReadFile(dist, "dist/sdk.zip")
+	if err != nil {
+		return nil, ErrNotBuilt
+	}
+	return archive, nil
+}
+
 // Built returns nil if all filters of Names are in this program, [ErrNotBuilt] if not.
 func Built() error {
 	for _, name := range names {

@@ -39,12 +39,13 @@
 //	verdict rewrite NAME TYPE
 //
 // Behind "verdict" come the records of the response, all of them and in this order, and, if the query has "explain", the lines
-// that the filter explains:
+// that the filter explains, and what it writes to the log, with the level debug, info, warning or error:
 //
 //	answer RR
 //	authority RR
 //	additional RR
 //	explain TEXT
+//	log LEVEL TEXT
 //
 // Names and records are in presentation format. Names are relative to the root: the last dot may be left out.
 package sdktest

@@ -19,11 +19,19 @@ const (
 	NoLookup                 // none: query is called for every query; but a filter with names of its own has only the look-up to find them
 )
 
-// Lookups are all of them, for a test that goes through them.
+// Inside is for instances that are a whole host, which does the look-up itself.
+const Inside Lookup = 0xFF
+
+// Lookups are all that this package does, for a test that goes through them.
 var Lookups = []Lookup{FullLookup, NoRoom, NoLookup}
 
 // String returns a name for a test.
-func (l Lookup) String() string { return [...]string{"look-up", "no room", "no look-up"}[l] }
+func (l Lookup) String() string {
+	if l == Inside {
+		return "inside"
+	}
+	return [...]string{"look-up", "no room", "no look-up"}[l]
+}
 
 // With makes the host of the instances that open makes do that look-up. Without With, it does what the contract says.
 func With(l Lookup, open Open) Open {

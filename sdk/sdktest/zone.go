@@ -41,21 +41,27 @@ func newTable(name, kind, text string) (*table, error) {
 			return nil, err
 		}
 	case abi.TableNames:
-		for line := range strings.Lines(text) {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if key != "" {
-				t.values[wire(key)] = []byte(value)
+		err := entries(text, func(key string, value []byte) error {
+			if _, ok := dns.IsDomainName(key); !ok {
+				return fmt.Errorf("%q is no name", key)
 			}
+			t.values[wire(key)] = value
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	case abi.TablePrefixes:
-		for line := range strings.Lines(text) {
-			if key, value, _ := strings.Cut(strings.TrimSpace(line), " "); key != "" {
-				p, err := netip.ParsePrefix(key)
-				if err != nil {
-					return nil, fmt.Errorf("table %s: %w", name, err)
-				}
-				t.prefixes = append(t.prefixes, prefix{p, []byte(value)})
+		err := entries(text, func(key string, value []byte) error {
+			p, err := netip.ParsePrefix(key)
+			if a, e := netip.ParseAddr(key); e == nil {
+				p, err = a.Prefix(a.BitLen())
 			}
+			t.prefixes = append(t.prefixes, prefix{p, value})
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
 	case abi.TableHosts:
 		if err := t.readHosts(text); err != nil {
@@ -69,6 +75,33 @@ func newTable(name, kind, text string) (*table, error) {
 	}
 	slices.SortFunc(t.keys, canonicalOrder[string, string])
 	return t, nil
+}
+
+// entries calls add for each line of a list: its first word, and the text behind it. A comment begins with # at the beginning of a line or after
+// white space. Errors get the line.
+func entries(text string, add func(key string, value []byte) error) error {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		for i := range len(line) {
+			if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+				line = line[:i]
+				break
+			}
+		}
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		key, value := line, ""
+		if i := strings.IndexAny(line, " \t"); i >= 0 {
+			key, value = line[:i], strings.TrimSpace(line[i:])
+		}
+		if err := add(key, []byte(value)); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	return nil
 }
 
 // readZone fills the table from a zone file.
