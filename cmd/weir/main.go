@@ -21,6 +21,7 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // so that a second signal ends weir at once
 	if err := rootCommand().ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errSaid) {
 			fmt.Fprintf(os.Stderr, "weir: %v\n", err)
@@ -45,6 +46,6 @@ Everything is in one TOML file. Start with "weir check FILE", then "weir run FIL
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), checkCommand(), queryCommand(), versionCommand())
+	root.AddCommand(runCommand(), checkCommand(), queryCommand(), filterCommand(), versionCommand())
 	return root
 }

@@ -19,8 +19,9 @@ type job struct {
 	query    []byte // what exchange.Query keeps
 	scratch  []byte // for responses that the listener itself makes
 	start    time.Time
-	broken   bool // the handler panicked: what is in the exchange is not to be trusted
-	peer     peer // where a UDP query came from
+	end      time.Time // of what the listener had to do with it so far
+	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
+	peer     peer      // where a UDP query came from
 
 	// Of a UDP query that waits without a goroutine.
 	socket *socket
@@ -99,10 +100,10 @@ type entrance struct {
 
 // begin takes the query msg as far as it goes without waiting. It returns the response to send, nil when there is none, and whether that was
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
-// sent.
-func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort) (out []byte, done bool) {
+// sent. arrived is when it was read.
+func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
 	e.counters.queries.Inc()
-	j.start = e.now()
+	j.start, j.end = arrived, arrived
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
@@ -205,6 +206,7 @@ func (e *entrance) finish(j *job) []byte {
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
-	e.counters.duration.Observe(e.now().Sub(j.start).Seconds())
+	j.end = e.now()
+	e.counters.duration.Observe(j.end.Sub(j.start).Seconds())
 	return out
 }

@@ -24,7 +24,7 @@ import (
 // Limits of compiling one module that did not come with weir. A Go module of 1.8 MB takes 0.6 s and 60 MB.
 const (
 	childCPU    = 5 * time.Second * slowdown
-	childWall   = 6 * time.Second * slowdown
+	childWall   = 30 * time.Second * slowdown // a child that works is stopped by childCPU; this leaves it a sixth of a processor on a busy machine
 	childMemory = 512 << 20
 	childOutput = 2 << 10 // octets of what it says that are kept
 )

@@ -32,7 +32,8 @@ func openBundled(t testing.TB, r *rig, name string) *Filter {
 		t.Skip(filters.ErrNotBuilt)
 	}
 	f, err := r.Open(t.Context(), name, Config{Config: bundled[name]}, Environment{
-		Module: module, Bundled: true, Upstreams: []string{"a", "b"}, Tables: map[string]Table{"cluster": fakeTable{}},
+		Module: module, Bundled: true, Upstreams: []string{"a", "b"},
+		Tables: map[string]Table{"cluster": zoneTable(t, "cluster.local.", "www A 192.0.2.1")},
 	})
 	if err != nil {
 		t.Fatalf("Open(%s): %v", name, err)
@@ -108,7 +109,8 @@ func BenchmarkReload(b *testing.B) {
 }
 
 func BenchmarkCall(b *testing.B) {
-	apex := func(b *testing.B) *chain.Call { return ask(b, string(fakeApex)+"\x00\x06\x00\x01") }
+	held := func(b *testing.B) *chain.Call { return ask(b, "\x03www\x07cluster\x05local\x00\x00\x01\x00\x01") }
+	missing := func(b *testing.B) *chain.Call { return ask(b, "\x04none\x07cluster\x05local\x00\x00\x01\x00\x01") }
 	noop := func(b *testing.B, off defence) (*Filter, *chain.Call) {
 		f := newRig(b, off).open(b, guest(b, `(func (export "query") (result i64) (i64.const 0))`), Config{})
 		return f, query(b)
@@ -131,10 +133,16 @@ func BenchmarkCall(b *testing.B) {
 			return openBundled(b, newRig(b, offMeter), "rules"), query(b)
 		}},
 		{"authority", func(b *testing.B) (*Filter, *chain.Call) {
-			return openBundled(b, newRig(b, 0), "authority"), apex(b)
+			return openBundled(b, newRig(b, 0), "authority"), held(b)
 		}},
 		{"authority/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
-			return openBundled(b, newRig(b, offMeter), "authority"), apex(b)
+			return openBundled(b, newRig(b, offMeter), "authority"), held(b)
+		}},
+		{"NXDOMAIN", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, 0), "authority"), missing(b)
+		}},
+		{"NXDOMAIN/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, offMeter), "authority"), missing(b)
 		}},
 		{"alternate", func(b *testing.B) (*Filter, *chain.Call) {
 			return openBundled(b, newRig(b, 0), "alternate"), response(b, message.NXDOMAIN)
@@ -297,5 +305,50 @@ func TestGoModuleFromOutside(t *testing.T) {
 	defer f.Close()
 	if v, err := f.Call(query(t)); err != nil || v.Action != chain.Forward {
 		t.Errorf("Call = %+v, %v; want Forward", v, err)
+	}
+}
+
+// TestRegexFuel: no name that a client makes up takes more than the default fuel, with as many regular expressions as there may be, of which the last one
+// matches and is about as large as one may be.
+func TestRegexFuel(t *testing.T) {
+	var rules, templates []any
+	for n := range 9 {
+		regex := fmt.Sprintf(`(^|[.])(ads|track%d|[a-z]*x[a-z]*y|[0-9]+z)[.]`, n)
+		rules = append(rules, map[string]any{"regex": regex, "to": "x."})
+		templates = append(templates, map[string]any{"regex": regex})
+	}
+	const last = `^([^.]+)[.](.*)[.]$`
+	rules = append(rules, map[string]any{"regex": last, "to": "$1.$2"})
+	templates = append(templates, map[string]any{"regex": last, "answer": []any{"{{ .Name }} TXT {{ .Zone }} {{ index .Match 1 }} {{ .Client }} {{ index .Match 2 }} {{ .Name }}"}})
+	for name, config := range map[string]map[string]any{"rewrite": {"rule": rules}, "template": {"template": templates}} {
+		t.Run(name, func(t *testing.T) {
+			module, ok := filters.Module(name)
+			if !ok {
+				t.Skip(filters.ErrNotBuilt)
+			}
+			f, err := newRig(t, 0).Open(t.Context(), name, Config{Config: config}, Environment{Module: module, Bundled: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			labels := []string{strings.Repeat("a", 62), strings.Repeat("0.", 31) + "0", strings.Repeat("-", 60)}
+			labels = append(labels, labels[0], strings.Repeat("\xff", 30), labels[0]+"x")
+			for _, label := range labels {
+				text := strings.Repeat("."+label, 253/(len(label)+1))[1:]
+				var wire []byte
+				for l := range strings.SplitSeq(text, ".") {
+					wire = append(append(wire, byte(len(l))), l...)
+				}
+				c := query(t)
+				if !c.Query.SetQuestion(query(t).Query, nil, append(wire, 0), 1, 1) {
+					t.Fatalf("%q is no name", text)
+				}
+				before := f.counts().fuel
+				if _, err := f.Call(c); err != nil {
+					t.Errorf("%q: %v", text, err)
+				}
+				t.Logf("%.20q...: %d units", text, f.counts().fuel-before)
+			}
+		})
 	}
 }
