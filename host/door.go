@@ -18,7 +18,7 @@ type door struct {
 	index  uint16 // of the listener
 }
 
-var _ chain.Starter = (*door)(nil)
+var _ chain.Handler = (*door)(nil)
 
 func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*door, error) {
 	d := &door{other: chains[c.Chain], index: index}
@@ -52,6 +52,3 @@ func (d *door) Begin(x *chain.Exchange) bool {
 
 // Complete implements chain.Handler.
 func (d *door) Complete(ctx context.Context, x *chain.Exchange) { x.Complete(ctx) }
-
-// Start implements chain.Starter.
-func (d *door) Start(x *chain.Exchange) bool { return x.Start() }

@@ -18,7 +18,7 @@ type way struct {
 	users *users
 }
 
-var _ chain.Handler = (*entry)(nil)
+var _ chain.Starter = (*entry)(nil)
 
 // Begin implements chain.Handler.
 func (e *entry) Begin(x *chain.Exchange) (done bool) {
@@ -51,6 +51,20 @@ func (e *entry) Complete(ctx context.Context, x *chain.Exchange) {
 		lease.Add(-1)
 	}()
 	x.Complete(ctx)
+}
+
+// Start implements chain.Starter.
+func (e *entry) Start(x *chain.Exchange) (done bool) {
+	lease := x.Lease
+	done = true // a panic ends the query, too
+	defer func() {
+		if done {
+			x.Lease = nil
+			lease.Add(-1)
+		}
+	}()
+	done = x.Start()
+	return done
 }
 
 // users counts the queries in a generation, in several places, so that processors which serve different queries don't share a word.
