@@ -24,7 +24,7 @@ const (
 // readSize is what a UDP response may have. Some servers exceed what was offered.
 const readSize = 4096
 
-// socket is a connected UDP socket with up to socketUses queries in it. The goroutine of read is the end of it.
+// socket is a connected UDP socket with up to socketUses queries in it. The goroutine of run reads it and closes it.
 //
 // A try is in the table from its sending until whoever takes it out: the reader, because it is answered or the socket is broken, who then posts
 // exactly one outcome; or the exchange, which does not want to wait any more. Its ID stays for the life of the socket: it is not used
@@ -111,19 +111,26 @@ func (k *socket) retire() {
 	k.endIfIdle()
 }
 
-// endIfIdle ends a retired socket on which nobody waits. mu is held. Closing makes the reader return.
+// endIfIdle ends a retired socket on which nobody waits. mu is held.
 func (k *socket) endIfIdle() {
 	if k.retired && k.waiting == 0 && !k.ended {
-		k.ended = true
-		_ = k.conn.Close() // nobody is interested in what it has to say
+		k.stop()
 	}
 }
 
-// end closes the socket and tells all who wait.
+// stop has the reader return, which closes the socket. It does not close it itself: Close waits for the reader, who may wait for the caller's locks.
+// mu is held.
+func (k *socket) stop() {
+	k.retired, k.ended = true, true
+	_ = k.conn.SetReadDeadline(past) // fails when it is closed, and that is as good
+}
+
+var past = time.Unix(1, 0)
+
+// end ends the socket and tells all who wait.
 func (k *socket) end() {
 	k.mu.Lock()
-	k.retired, k.ended = true, true
-	_ = k.conn.Close() // it may be broken already
+	k.stop()
 	var waiting []*try
 	for i := range k.table {
 		if p := &k.table[i]; p.try != nil {
@@ -136,47 +143,67 @@ func (k *socket) end() {
 	}
 }
 
-// read reads responses until the socket is closed.
-func (k *socket) read(context.Context) {
+// run reads responses until the socket ends.
+func (k *socket) run(context.Context) {
 	defer k.server.forget(k)
+	defer k.conn.Close()
+	if batch := newBatch(k); batch != nil {
+		batch.read()
+	} else {
+		k.read()
+	}
+	k.end()
+}
+
+// read reads one by one.
+func (k *socket) read() {
 	buf := make([]byte, readSize)
 	for {
 		n, err := k.conn.Read(buf)
 		switch {
 		case err == nil:
-			k.deliver(buf[:n])
-		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-			k.unreachable() // an ICMP error, which is reported once
+			if !k.deliver(buf[:n]) {
+				return
+			}
+		case isUnreachable(err):
+			k.unreachable()
 		default:
-			k.end()
 			return
 		}
 	}
 }
 
-// deliver gives a message to the try that waits for it.
-func (k *socket) deliver(msg []byte) {
-	if len(msg) < 2 {
-		k.mismatch(nil)
-		return
-	}
+// isUnreachable reports whether an error is that of an ICMP message, which is reported once.
+func isUnreachable(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// deliver gives a message to the try that waits for it. It reports false when the socket has ended.
+func (k *socket) deliver(msg []byte) bool {
 	k.mu.Lock()
-	p := k.find(binary.BigEndian.Uint16(msg))
-	t := p.try
+	if k.ended {
+		k.mu.Unlock()
+		return false
+	}
+	var p *place
+	if len(msg) >= 2 {
+		p = k.find(binary.BigEndian.Uint16(msg))
+	}
 	switch {
-	case !p.used:
+	case p == nil || !p.used:
 		k.mu.Unlock()
 		k.mismatch(nil)
-		return
-	case t == nil: // late, or a duplicate, and not forged
+		return true
+	case p.try == nil: // late, or a duplicate, and not forged
 		k.mu.Unlock()
-		return
+		return true
 	}
+	t := p.try
 	kind := t.take(msg)
 	if kind == outcomeNothing {
 		k.mu.Unlock()
 		k.mismatch(t)
-		return
+		return true
 	}
 	k.take(p)
 	if kind == outcomeCase {
@@ -185,6 +212,7 @@ func (k *socket) deliver(msg []byte) {
 	k.endIfIdle()
 	k.mu.Unlock()
 	t.post(kind, true)
+	return true
 }
 
 // mismatch counts a message that is no response to any of the tries that wait, or only to t, but is malformed. For the others it may be a guess,
@@ -265,7 +293,7 @@ func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error)
 	k := &socket{server: s, conn: conn, opened: now}
 	s.sockets.mu.Lock()
 	defer s.sockets.mu.Unlock()
-	if s.sockets.closed || !s.group.start(k.read) {
+	if s.sockets.closed || !s.group.start(k.run) {
 		_ = conn.Close() // nothing was sent on it
 		return nil, ErrClosed
 	}
