@@ -99,7 +99,7 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	p := c.callers.Get().(*caller)
 	defer c.callers.Put(p)
 	t := &p.transaction
-	t.Query, t.Dst = q, dst
+	t.Query, t.Dst, t.Batch = q, dst, nil
 	if w := c.begin(ctx, t); w != nil {
 		select {
 		case <-p.done:
@@ -162,8 +162,9 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 			deadline = q.Deadline
 		}
 		f.prepare(q, deadline)
+		batch := t.Batch // while the transaction is ours
 		if c.await(w, f) {
-			c.launch(f)
+			c.launch(f, batch)
 			return w
 		}
 	case follower:
@@ -181,13 +182,13 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 	return nil
 }
 
-// launch asks the upstream for f.
-func (c *Cache) launch(f *flight) {
+// launch asks the upstream for f, from a goroutine with batch.
+func (c *Cache) launch(f *flight, batch *message.Batch) {
 	if f.upstream.Done == nil {
 		f.upstream.Done = func() { f.cache.land(f) }
 	}
 	f.cache = c
-	f.upstream.Query, f.upstream.Dst = &f.query, f.buf[:0]
+	f.upstream.Query, f.upstream.Dst, f.upstream.Batch = &f.query, f.buf[:0], batch
 	if c.next.Start(&f.upstream) {
 		c.land(f)
 	}
@@ -206,7 +207,7 @@ func (c *Cache) land(f *flight) {
 		next := w.next
 		w.next, w.prev = nil, nil
 		w.arrived(f)
-		w.end()
+		w.end(f.upstream.Batch)
 		w = next
 	}
 	c.flights.leave(f)

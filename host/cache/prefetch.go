@@ -58,6 +58,7 @@ func (c *Cache) refresh(k []byte, hash uint64) {
 		f.prepare(&q, c.now().Add(c.config.ResolveTimeout))
 		// Here a goroutine waits, which bounds how many are fetched at a time.
 		f.upstream.Response, f.upstream.Err = c.next.Resolve(c.background, &f.query, f.buf[:0])
+		f.upstream.Batch = nil
 		c.land(f)
 	}
 }

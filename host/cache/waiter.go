@@ -34,13 +34,13 @@ func (c *Cache) newWaiter() *waiter {
 	w.deadline.Fire = func(time.Time) {
 		if w.flight.unlist(w) {
 			w.expired()
-			w.end()
+			w.end(nil)
 		}
 		w.release()
 	}
 	w.alone.Done = func() {
 		w.answeredAlone()
-		w.end()
+		w.end(w.alone.Batch)
 	}
 	return w
 }
@@ -48,14 +48,15 @@ func (c *Cache) newWaiter() *waiter {
 // release gives a reference back, and with the last one the waiter.
 func (w *waiter) release() {
 	if w.refs.Add(-1) == 0 {
-		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst = nil, nil, found{}, nil, nil
+		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, found{}, nil, nil, nil
 		w.cache.waiters.Put(w)
 	}
 }
 
-// end tells the owner of the transaction that it is final. For the waiter that was the last thing to do.
-func (w *waiter) end() {
+// end tells the owner of the transaction that it is final, with the batch of the present goroutine. For the waiter that was the last thing to do.
+func (w *waiter) end(batch *message.Batch) {
 	t := w.transaction
+	t.Batch = batch
 	if f := w.flight; f != nil {
 		if w.cache.deadlines.Clear(&w.deadline) {
 			w.release()
@@ -148,7 +149,7 @@ func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64
 	t := w.transaction
 	c.alone.Add(1)
 	w.key, w.hash = append(w.key[:0], k...), hash
-	w.alone.Query, w.alone.Dst = t.Query, t.Dst
+	w.alone.Query, w.alone.Dst, w.alone.Batch = t.Query, t.Dst, t.Batch
 	if ctx != nil {
 		w.alone.Response, w.alone.Err = c.next.Resolve(ctx, t.Query, t.Dst)
 	} else if !c.next.Start(&w.alone) {
@@ -189,7 +190,7 @@ func newCaller() *caller {
 func (w *waiter) giveUp() {
 	if w.flight.unlist(w) {
 		w.transaction.Response, w.transaction.Err = message.Response{}, errGone
-		w.end()
+		w.end(nil)
 	}
 }
 
@@ -202,6 +203,7 @@ type blocking struct {
 func (b blocking) Start(t *message.Transaction) bool {
 	go func() {
 		t.Response, t.Err = b.Resolve(b.ctx, t.Query, t.Dst)
+		t.Batch = nil
 		t.Done()
 	}()
 	return false

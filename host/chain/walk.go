@@ -475,9 +475,12 @@ func (c *Chain) start(x *Exchange, l *level, q *message.Query) bool {
 			return true
 		}
 		if t.Done == nil {
-			t.Done = func() { x.Wake() }
+			t.Done = func() {
+				x.Batch = t.Batch
+				x.Wake()
+			}
 		}
-		t.Query, t.Dst = q, l.buf[:0]
+		t.Query, t.Dst, t.Batch = q, l.buf[:0], x.Batch
 		w.pending = true
 		if !c.upstreams[l.target].Start(t) {
 			return false

@@ -24,8 +24,10 @@ type job struct {
 	peer     peer      // where a UDP query came from
 
 	// Of a UDP query that waits without a goroutine.
-	socket *socket
-	all    *sync.WaitGroup
+	listener *Listener
+	socket   *socket
+	all      *sync.WaitGroup
+	out      []byte // the response, until it is sent
 }
 
 const (

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/weirdns/weir/host/message"
 )
 
 const (
@@ -128,6 +130,7 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 		d = newSingle(s)
 	}
 	j := l.jobs.get()
+	var batch message.Batch
 	for {
 		n, err := d.receive()
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
@@ -149,7 +152,7 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 			if !done {
 				if e.waiting.take() {
 					d.peer(i, &j.peer)
-					l.wait(work, all, s, j)
+					l.wait(work, all, s, j, &batch)
 					j = l.jobs.get()
 					continue
 				}
@@ -160,11 +163,13 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 			}
 			if j.end.Sub(arrived) > maxHold { // something took long: that is nobody else's fault
 				d.flush()
+				batch.Flush()
 			}
 			if j.broken {
 				j = l.jobs.get()
 			}
 		}
+		batch.Flush()
 		d.flush()
 	}
 }

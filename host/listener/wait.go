@@ -5,11 +5,12 @@ import (
 	"sync"
 
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/message"
 )
 
 // wait has a UDP query completed that has to wait. If the handler can, without a goroutine: then whoever has the answer of the upstream goes on with the
-// query, and sends the response. all counts it until then.
-func (l *Listener) wait(ctx context.Context, all *sync.WaitGroup, s *socket, j *job) {
+// query, and sends the response. all counts it until then. batch is that of the present goroutine.
+func (l *Listener) wait(ctx context.Context, all *sync.WaitGroup, s *socket, j *job, batch *message.Batch) {
 	if l.udpIn.starter == nil {
 		all.Go(func() {
 			l.answer(s, j, l.udpIn.complete(ctx, j))
@@ -18,7 +19,7 @@ func (l *Listener) wait(ctx context.Context, all *sync.WaitGroup, s *socket, j *
 	}
 	all.Add(1)
 	l.udpIn.counters.inFlight.Inc()
-	j.socket, j.all = s, all
+	j.listener, j.socket, j.all, j.exchange.Batch = l, s, all, batch
 	if j.exchange.Wake == nil {
 		j.exchange.Wake = func() { l.goOn(j) }
 	}
@@ -32,8 +33,18 @@ func (l *Listener) goOn(j *job) {
 		return
 	}
 	l.udpIn.counters.inFlight.Dec()
+	j.out = out
+	if b := j.exchange.Batch; b != nil {
+		b.Add(j)
+	} else {
+		j.Release()
+	}
+}
+
+// Release implements message.Held: it is the end of a query that has waited.
+func (j *job) Release() {
 	all := j.all
-	l.answer(j.socket, j, out)
+	j.listener.answer(j.socket, j, j.out)
 	all.Done()
 }
 

@@ -34,6 +34,9 @@ type Transaction struct {
 	// Done is called when a transaction that Start left open has ended, once, on a goroutine that other queries wait for: it must not
 	// block. It may be called before Start returns.
 	Done func()
+	// Batch is that of the goroutine which has the transaction: who calls Start, and then who calls Done. Nil when it has none, and what is to
+	// be sent is sent at once.
+	Batch *Batch
 
 	Response Response
 	Err      error // there is no response

@@ -63,6 +63,7 @@ func (b *batch) read() {
 						return true
 					}
 				}
+				b.socket.batch.Flush()
 				if n < batchSize {
 					return false
 				}
@@ -71,6 +72,7 @@ func (b *batch) read() {
 			case errno == syscall.EINTR:
 			case isUnreachable(errno):
 				b.socket.unreachable()
+				b.socket.batch.Flush()
 			default:
 				return true
 			}

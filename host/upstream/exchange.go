@@ -39,8 +39,9 @@ type exchange struct {
 	announce    bool           // and Done has to be called
 	servers     []*server      // to be asked, in this order, from the beginning again when there are tries left
 	random      random
-	end         time.Time // of the time for the query
-	slot        int       // of the socket for the first try
+	batch       *message.Batch // of the goroutine that has mu, or nil
+	end         time.Time      // of the time for the query
+	slot        int            // of the socket for the first try
 
 	tries     [maxTries + maxFollows]try
 	used      int       // of tries
@@ -72,8 +73,9 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.ended, x.announce = false, false
 	x.slot = int(x.random.uint16())
 	x.mismatches.Store(0)
-	x.next = now
+	x.next, x.batch = now, t.Batch
 	x.step(now)
+	x.batch = nil
 	ended := x.ended
 	x.announce = !ended
 	x.mu.Unlock()
@@ -169,7 +171,9 @@ func (x *exchange) leave() {
 	tell := x.ended && x.announce
 	if tell {
 		x.announce, x.transaction = false, nil
+		t.Batch = x.batch
 	}
+	x.batch = nil
 	x.mu.Unlock()
 	if tell {
 		x.release() // that of the exchange which has not ended
@@ -239,34 +243,77 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, overTCP, e
 		err = x.sendUDP(t, now)
 	}
 	if err != nil {
-		if x.query.Trace != nil {
-			x.trace("%s over %s: %v", s.name, t.transport(), err)
-		}
-		x.finish(t)
-		x.fail(t, causeUnreachable, now)
+		x.unsent(t, err, now)
 	}
 	return err == nil
 }
 
+// sendUDP sends t, or puts that off if the present goroutine has a batch.
 func (x *exchange) sendUDP(t *try, now time.Time) error {
 	t.build(x.query, &x.random, x.group.randomCase)
-	for again := false; ; again = true {
-		x.await(t)
-		err := t.server.sendUDP(x.group.ctx, t, x.slot+x.used, now)
-		if err == nil {
+	x.await(t)
+	if err := t.server.addUDP(x.group.ctx, t, x.slot+x.used, now); err != nil {
+		x.unawait(t)
+		return err
+	}
+	if x.batch != nil {
+		x.refs.Add(1)
+		x.batch.Add(t)
+		return nil
+	}
+	if err := t.write(); err != nil {
+		return x.writeAgain(t, now)
+	}
+	return nil
+}
+
+// write gives t to the system.
+func (t *try) write() error {
+	_, err := t.socket.conn.Write(t.out[2:])
+	return err
+}
+
+// writeAgain is for a try that could not be written. It may be an ICMP error that came for an earlier query, or the source address is gone. A new
+// socket can tell.
+func (x *exchange) writeAgain(t *try, now time.Time) error {
+	if !t.socket.drop(t) {
+		return nil // the reader has found the same, and tells in a moment
+	}
+	err := t.server.addUDP(x.group.ctx, t, x.slot+x.used, now)
+	if err == nil {
+		if err = t.write(); err == nil || !t.socket.drop(t) {
 			return nil
 		}
-		if t.socket == nil || t.socket.drop(t) {
-			x.unawait(t)
-		} else {
-			return nil // the reader has found the same, and tells in a moment
-		}
-		// It may be an ICMP error that came for an earlier query, or the source address is gone. A new socket can tell.
-		if again || t.socket == nil {
-			return err
-		}
-		t.socket = nil
 	}
+	x.unawait(t)
+	return err
+}
+
+// Release implements message.Held: it sends a UDP try that was put off.
+func (t *try) Release() {
+	x := t.exchange
+	if t.write() == nil {
+		x.release()
+		return
+	}
+	x.mu.Lock()
+	if !x.ended && t.open() && t.waiting {
+		now := time.Now()
+		if err := x.writeAgain(t, now); err != nil {
+			x.unsent(t, err, now)
+		}
+		x.step(now)
+	}
+	x.leave()
+}
+
+// unsent notes a try that could not be sent.
+func (x *exchange) unsent(t *try, err error, now time.Time) {
+	if x.query.Trace != nil {
+		x.trace("%s over %s: %v", t.server.name, t.transport(), err)
+	}
+	x.finish(t)
+	x.fail(t, causeUnreachable, now)
 }
 
 // await and unawait count a reference for a try of which there will be, or won't be, an outcome.

@@ -156,7 +156,7 @@ func (g *Group) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	w := g.waiters.Get().(*waiter)
 	defer g.waiters.Put(w)
 	t := &w.transaction
-	t.Query, t.Dst = q, dst
+	t.Query, t.Dst, t.Batch = q, dst, nil
 	if x := g.begin(ctx, t, 2); x != nil {
 		select {
 		case <-w.done:

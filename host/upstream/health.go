@@ -52,7 +52,7 @@ func (g *Group) probe(ctx context.Context, s *server) {
 	for s.down.Load() && !s.isRetired() {
 		now := time.Now()
 		w := g.waiters.Get().(*waiter)
-		w.transaction.Query = g.probeQuery
+		w.transaction.Query, w.transaction.Batch = g.probeQuery, nil
 		x := g.exchange()
 		x.servers = append(x.servers[:0], s)
 		g.entered()

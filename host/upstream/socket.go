@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/weirdns/weir/host/message"
 )
 
 // A server is asked from one of socketSlots UDP sockets, picked at random for each try; one is opened when there is none in the slot, or when that
@@ -33,6 +35,7 @@ type socket struct {
 	server *server
 	conn   net.Conn
 	opened time.Time
+	batch  message.Batch // of the reader
 
 	mu      sync.Mutex // guards following
 	uses    int        // IDs in the table
@@ -139,7 +142,7 @@ func (k *socket) end() {
 	}
 	k.mu.Unlock()
 	for _, t := range waiting {
-		t.post(outcomeBroken, true)
+		t.post(outcomeBroken, true, nil)
 	}
 }
 
@@ -152,6 +155,7 @@ func (k *socket) run(context.Context) {
 	} else {
 		k.read()
 	}
+	k.batch.Flush()
 	k.end()
 }
 
@@ -165,8 +169,10 @@ func (k *socket) read() {
 			if !k.deliver(buf[:n]) {
 				return
 			}
+			k.batch.Flush()
 		case isUnreachable(err):
 			k.unreachable()
+			k.batch.Flush()
 		default:
 			return
 		}
@@ -211,7 +217,7 @@ func (k *socket) deliver(msg []byte) bool {
 	}
 	k.endIfIdle()
 	k.mu.Unlock()
-	t.post(kind, true)
+	t.post(kind, true, &k.batch)
 	return true
 }
 
@@ -231,7 +237,7 @@ func (k *socket) mismatch(t *try) {
 	k.endIfIdle()
 	k.mu.Unlock()
 	for _, t := range flooded {
-		t.post(outcomeFlood, true)
+		t.post(outcomeFlood, true, &k.batch)
 	}
 }
 
@@ -247,7 +253,7 @@ func (k *socket) unreachable() {
 	}
 	k.mu.Unlock()
 	for _, t := range waiting {
-		t.post(outcomeUnreachable, false)
+		t.post(outcomeUnreachable, false, &k.batch)
 	}
 }
 
@@ -260,9 +266,9 @@ type sockets struct {
 	open   map[*socket]struct{} // those in slots, and retired ones on which somebody waits
 }
 
-// send adds t to a socket and sends it. slot is a number of which the remainder counts: a query adds one for each try, so that its tries have
+// addUDP adds t to a socket. slot is a number of which the remainder counts: a query adds one for each try, so that its tries have
 // different ports.
-func (s *server) sendUDP(ctx context.Context, t *try, slot int, now time.Time) error {
+func (s *server) addUDP(ctx context.Context, t *try, slot int, now time.Time) error {
 	slot %= socketSlots
 	k := s.sockets.slots[slot].Load()
 	for k == nil || !k.add(t, &t.exchange.random, now) {
@@ -280,8 +286,7 @@ func (s *server) sendUDP(ctx context.Context, t *try, slot int, now time.Time) e
 		}
 		k = fresh
 	}
-	_, err := k.conn.Write(t.out[2:])
-	return err
+	return nil
 }
 
 // openSocket opens a socket and has it read.

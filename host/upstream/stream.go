@@ -157,7 +157,7 @@ func (c *stream) end(why outcomeKind) {
 	c.pending = nil
 	c.mu.Unlock()
 	for _, t := range pending {
-		t.post(why, true)
+		t.post(why, true, nil)
 	}
 }
 
@@ -269,10 +269,10 @@ func (c *stream) deliver(msg []byte) {
 	c.mu.Unlock()
 	t.in, t.size = append(t.in[:0], msg...), len(msg)
 	if t.response.Parse(t.in, &t.question) != nil {
-		t.post(outcomeMalformed, true)
+		t.post(outcomeMalformed, true, nil)
 		return
 	}
-	t.post(outcomeResponse, true)
+	t.post(outcomeResponse, true, nil)
 }
 
 // observeDial notes the duration of a TCP handshake.

@@ -143,11 +143,12 @@ func (t *try) take(msg []byte) outcomeKind {
 }
 
 // post gives an outcome to the exchange. The caller holds a reference to the exchange, which is gone after that: of a final outcome, the one that
-// t had by waiting. It holds no lock.
-func (t *try) post(kind outcomeKind, final bool) {
+// t had by waiting. It holds no lock. batch is that of its goroutine, or nil.
+func (t *try) post(kind outcomeKind, final bool, batch *message.Batch) {
 	x := t.exchange
 	x.mu.Lock()
 	if !x.ended {
+		x.batch = batch
 		now := time.Now()
 		if final {
 			t.waiting = false
