@@ -2,10 +2,13 @@ package host
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +24,12 @@ import (
 func hot(t testing.TB, records, rules int) *Server {
 	t.Helper()
 	up := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: none.example. * -> NXDOMAIN; * A -> NOERROR 192.0.2.1")
+	return hotBefore(t, up.Addr, records, rules)
+}
+
+// hotBefore is hot in front of another upstream.
+func hotBefore(t testing.TB, up netip.AddrPort, records, rules int) *Server {
+	t.Helper()
 	dir := t.TempDir()
 	var zone, list strings.Builder
 	zone.WriteString("$ORIGIN held.test.\n$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n")
@@ -54,7 +63,7 @@ rule = [
 %s]
 [filter.alternate.config]
 alternate = [ { rcodes = ["SERVFAIL"], upstream = "up" } ]
-`, up.Addr.String(), list.String()))
+`, up.String(), list.String()))
 	return serve(t, filepath.Join(dir, "weir.toml"))
 }
 
@@ -186,4 +195,63 @@ func cpuTime(b *testing.B) func() {
 		b.ReportMetric(float64(threadTime()-start)/float64(b.N), "cpu-ns/op")
 		runtime.UnlockOSThread()
 	}
+}
+
+// What has to wait for an upstream makes two allocations in the host: the entry in the cache and its octets. Each 256th query opens a socket to the
+// upstream as well, and maps grow now and then, which AllocsPerRun rounds down.
+func TestMissAllocations(t *testing.T) {
+	s := hotBefore(t, plain(t), 100, 100)
+	e := new(entry)
+	e.way.Store(&way{door: s.current.doors[0], users: new(users)})
+	const runs = 2000
+	exchanges := make([]*chain.Exchange, runs+1) // AllocsPerRun has a run before
+	for i := range exchanges {
+		exchanges[i] = exchangeFor(t, fmt.Sprintf("new%d.example.", i))
+	}
+	x := new(chain.Exchange)
+	woken := make(chan struct{}, 1)
+	x.Wake = func() { woken <- struct{}{} }
+	i := 0
+	if n := testing.AllocsPerRun(runs, func() {
+		x.Query, x.Batch = exchanges[i].Query, nil
+		i++
+		for done := e.Begin(x); !done; {
+			if done = e.Start(x); !done {
+				<-woken
+			}
+		}
+		if x.Response.RCODE != message.NOERROR {
+			t.Fatalf("got %s", message.RCODEString(x.Response.RCODE))
+		}
+	}); n > 2 {
+		t.Errorf("%v allocations for a miss, want 2 at most", n)
+	}
+}
+
+// plain is an upstream that makes no allocations: it answers each query with an A record.
+func plain(t testing.TB) netip.AddrPort {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, client, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			msg := buf[:n-11] // without the OPT
+			msg[2], msg[7], msg[11] = msg[2]|0x80, 1, 0
+			msg = append(msg, 0xC0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1)
+			conn.WriteToUDPAddrPort(msg, client) //nolint:errcheck // the query waits then, and the test fails
+		}
+	})
+	t.Cleanup(func() {
+		conn.Close()
+		serving.Wait()
+	})
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }

@@ -1,8 +1,8 @@
 // Package cache keeps what upstreams said, in front of one group of servers and below the filters.
 //
 //	          Cached: never waits       ┌─ store: entries by question
-//	chain ──► Resolve ──► Cache ────────┤
-//	                                    └─ flights: one query per question ──► upstream group
+//	chain ──► Start, ──► Cache ─────────┤
+//	          Resolve                   └─ flights: one query per question ──► upstream group
 //
 // An entry is a whole response under the question that was asked, never a record under a name of its own: whatever else an upstream
 // puts into its answer, it can change nothing but the answer to that question (RFC 2181 section 5.4.1, and the many poisonings

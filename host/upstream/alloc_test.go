@@ -8,7 +8,7 @@ import (
 	"github.com/weirdns/weir/host/message"
 )
 
-// TestAllocations: a query whose socket is there already needs no memory. Each 32nd opens a socket, at 22 allocations, which
+// TestAllocations: a query whose socket is there already needs no memory. Each 256th opens a socket, at some 30 allocations, which
 // AllocsPerRun rounds down to none. Under the race detector sync.Pool drops what it is given, at random.
 func TestAllocations(t *testing.T) {
 	g := group(t, Config{Servers: []string{echo(t).String()}}, Env{})
@@ -16,6 +16,24 @@ func TestAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(20*socketUses, func() {
 		if _, err := g.Resolve(t.Context(), q, dst); err != nil {
 			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for a query, want none", n)
+	}
+}
+
+// TestStartAllocations is the same for who does not wait.
+func TestStartAllocations(t *testing.T) {
+	g := group(t, Config{Servers: []string{echo(t).String()}}, Env{})
+	done := make(chan struct{}, 1)
+	transaction := &message.Transaction{Query: query(t, "www.test.", message.TypeA), Dst: make([]byte, 0, 512), Done: func() { done <- struct{}{} }}
+	if n := testing.AllocsPerRun(20*socketUses, func() {
+		transaction.Batch = nil
+		if !g.Start(transaction) {
+			<-done
+		}
+		if transaction.Err != nil {
+			t.Fatal(transaction.Err)
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations for a query, want none", n)

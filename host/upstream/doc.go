@@ -3,7 +3,7 @@
 //
 //	Resolve ──► policy: which servers, in which order
 //	               │ up to 3 tries, a new one when the last is overdue; the earlier ones stay open, the first answer wins
-//	               ├──► UDP: a connected socket of its own, random port and ID ──► no match? keep waiting
+//	               ├──► UDP: one of 16 connected sockets, random port and ID ──► no match? keep waiting
 //	               └──► TCP: a persistent connection shared with other queries, answers in any order
 //
 // What a server says is passed on, SERVFAIL and REFUSED too: to ask elsewhere because of an RCODE is the job of a filter. What
@@ -16,7 +16,7 @@
 //   - an ICMP error or a refused connection: the next server at once. The socket stays open, for the ICMP may be forged. Only when
 //     every try has met an error, and a moment of grace has passed, is that the end
 //   - TC: the same server over TCP, unless its transport is "udp"
-//   - 8 responses that do not match: all UDP sockets of the query are closed, it is asked over TCP
+//   - 8 responses that do not match: UDP is not trusted any more for this query, it is asked over TCP
 //   - a response in which only the case of the QNAME differs: TCP
 //   - FORMERR, NOTIMP or BADVERS without an OPT record: once without EDNS (RFC 6891 section 7)
 //   - a TCP connection that broke: once on a new one

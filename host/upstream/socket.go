@@ -36,6 +36,7 @@ type socket struct {
 	conn   net.Conn
 	opened time.Time
 	batch  message.Batch // of the reader
+	single bool          // for one query only
 
 	mu      sync.Mutex // guards following
 	uses    int        // IDs in the table
@@ -79,6 +80,7 @@ func (k *socket) add(t *try, r *random, now time.Time) bool {
 	k.uses++
 	k.waiting++
 	t.id, t.socket = id, k
+	k.retired = k.single
 	binary.BigEndian.PutUint16(t.out[2:], id)
 	return true
 }
@@ -261,9 +263,9 @@ func (k *socket) unreachable() {
 type sockets struct {
 	slots [socketSlots]atomic.Pointer[socket]
 
-	mu     sync.Mutex // guards following
-	closed bool
-	open   map[*socket]struct{} // those in slots, and retired ones on which somebody waits
+	mu      sync.Mutex           // guards following
+	retired bool                 // those opened from now on are for one query
+	open    map[*socket]struct{} // those in slots, and retired ones on which somebody waits
 }
 
 // addUDP adds t to a socket. slot is a number of which the remainder counts: a query adds one for each try, so that its tries have
@@ -298,7 +300,8 @@ func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error)
 	k := &socket{server: s, conn: conn, opened: now}
 	s.sockets.mu.Lock()
 	defer s.sockets.mu.Unlock()
-	if s.sockets.closed || !s.group.start(k.run) {
+	k.single = s.sockets.retired // somebody has chosen the server before it was
+	if !s.group.start(k.run) {
 		_ = conn.Close() // nothing was sent on it
 		return nil, ErrClosed
 	}
@@ -313,11 +316,11 @@ func (s *server) forget(k *socket) {
 	delete(s.sockets.open, k)
 }
 
-// all returns the sockets that are open. After close there will be no others.
-func (s *sockets) all(close bool) []*socket {
+// all returns the sockets that are open, and retires the server if that is wanted.
+func (s *sockets) all(retire bool) []*socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = s.closed || close
+	s.retired = s.retired || retire
 	open := make([]*socket, 0, len(s.open))
 	for k := range s.open {
 		open = append(open, k)
