@@ -73,10 +73,10 @@ func (c *Cache) Cached(q *message.Query, dst []byte) (message.Response, bool) {
 	k := appendKey(buf[:0], q)
 	hash, now := c.store.hash(k), c.clock()
 	var f found
-	if c.store.lookup(&f, k, hash, now); f.state == missing || f.state == stale {
+	if c.store.lookup(&f, k, hash, now, dst, false); f.state == missing || f.state == stale {
 		return message.Response{}, false
 	}
-	return c.give(q, dst, &f, k, hash, now), true
+	return c.give(q, &f, k, hash, now), true
 }
 
 // Resolve implements message.Resolver. It answers as Cached does, or asks the upstream: for all who ask the same at a time with one query, which
@@ -91,15 +91,15 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	hash, now := c.store.hash(k), c.clock()
 	var held found
 	look := func() bool {
-		c.store.lookup(&held, k, hash, now)
+		c.store.lookup(&held, k, hash, now, dst, true)
 		return held.state == live || held.state == staleNow
 	}
 	if look() {
-		return c.give(q, dst, &held, k, hash, now), nil
+		return c.give(q, &held, k, hash, now), nil
 	}
 	f, part := c.flights.board(k, hash, now, look)
 	if part == answered {
-		return c.give(q, dst, &held, k, hash, now), nil
+		return c.give(q, &held, k, hash, now), nil
 	}
 	c.misses.Add(1)
 	c.traceMiss(q, &held, part, now)
@@ -214,7 +214,9 @@ func (c *Cache) settle(k []byte, hash uint64, q *message.Query, r *message.Respo
 	}
 	switch {
 	case d.keep:
-		return d, c.store.insert(k, hash, newItem(k, r, d, now), now)
+		var buf [fewTTLs]byte
+		it := newItem(k, r, d, now, buf[:])
+		return d, c.store.insert(hash, &it, now)
 	case d.kind == failure:
 		c.store.fail(k, hash, now)
 	case d.settles:
@@ -224,21 +226,17 @@ func (c *Cache) settle(k []byte, hash uint64, q *message.Query, r *message.Respo
 }
 
 // give answers from what was found.
-func (c *Cache) give(q *message.Query, dst []byte, f *found, k []byte, hash uint64, now int64) message.Response {
+func (c *Cache) give(q *message.Query, f *found, k []byte, hash uint64, now int64) message.Response {
 	if f.fetch {
 		c.prefetch(k, hash)
 	}
-	if f.state == staleNow {
-		if q.Trace != nil {
-			q.Trace.Add("cache "+c.name, "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
-		}
-		return f.appendStaleTo(dst, seconds(c.config.StaleTTL))
-	}
-	age := f.age(now)
-	if q.Trace != nil {
+	if q.Trace != nil && f.state == staleNow {
+		q.Trace.Add("cache "+c.name, "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
+	} else if q.Trace != nil {
+		age := f.age(now)
 		q.Trace.Add("cache "+c.name, "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
 	}
-	return f.appendTo(dst, age)
+	return f.response
 }
 
 func (c *Cache) giveStale(q *message.Query, dst []byte, held *found, why string) message.Response {
@@ -246,7 +244,7 @@ func (c *Cache) giveStale(q *message.Query, dst []byte, held *found, why string)
 	if q.Trace != nil {
 		q.Trace.Add("cache "+c.name, "stale for %d s, given because %s", held.over(c.clock()), why)
 	}
-	return held.appendStaleTo(dst, seconds(c.config.StaleTTL))
+	return held.held.appendStaleTo(dst, seconds(c.config.StaleTTL))
 }
 
 // clock is the time that the store knows: nanoseconds since New, by the monotonic clock. [time.Since] does not read the other clock, which
@@ -285,9 +283,6 @@ func (c *Cache) Close() {
 	c.flights.wg.Wait()
 	c.metrics.remove(c)
 }
-
-// over is how many whole seconds ago the life of an item ended.
-func (it *item) over(now int64) int64 { return (now - it.end()) / int64(time.Second) }
 
 func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 	if q.Trace == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +20,7 @@ import (
 type filler struct {
 	*store
 	now int64
+	buf [512]byte
 }
 
 func (f *filler) key(n uint64) ([]byte, uint64) {
@@ -31,50 +31,97 @@ func (f *filler) key(n uint64) ([]byte, uint64) {
 
 func (f *filler) put(n uint64, kind kind, size int) bool {
 	k, hash := f.key(n)
-	return f.insert(k, hash, item{data: append(k, make([]byte, size)...), key: uint16(len(k)), message: uint16(size), stored: f.now, life: 300, kind: kind}, f.now)
+	it := item{key: k, message: make([]byte, max(size, 12)), span: span{stored: f.now, life: 300}, kind: kind}
+	return f.insert(hash, &it, f.now)
 }
 
 func (f *filler) has(n uint64) bool {
 	k, hash := f.key(n)
 	var got found
-	f.lookup(&got, k, hash, f.now)
+	f.lookup(&got, k, hash, f.now, f.buf[:0], false)
 	return got.state == live
 }
 
-// check counts what the store holds, and compares it with its own counts and its bounds.
-func (f *filler) check(t *testing.T, c *Config) (entries [2]int) {
+// check walks through all that the store holds, and compares it with its own counts and its bounds.
+func (f *filler) check(t *testing.T) (entries [2]int) {
 	t.Helper()
 	for i := range f.shards {
 		sh := &f.shards[i]
+		inUse := 0
 		for j := range sh.queues {
 			q := &sh.queues[j]
-			total, octets := 0, 0
-			for _, l := range []*list{&q.small, &q.main} {
-				n, sum := 0, 0
-				var before *entry
-				for e := l.first; e != nil; before, e = e, e.next {
-					if e.home != l || e.prev != before || sh.entries[e.hash] != e || sh.queue(e.kind) != q {
-						t.Fatalf("shard %d: an entry is not where it should be", i)
+			octets := 0
+			for _, home := range []uint8{q.small, q.main} {
+				l := &sh.logs[home]
+				got := log{first: l.first, open: l.open, passed: l.passed}
+				open := l.open == 0
+				for n, passed := l.first, l.passed; n != 0; n, passed = sh.segments[n].next, 0 {
+					seg := &sh.segments[n]
+					open = open || n == l.open
+					got.last = n
+					got.memory += len(seg.octets)
+					inUse++
+					if seg.home != home {
+						t.Fatalf("shard %d: a segment of log %d says that it is in %d", i, home, seg.home)
 					}
-					n++
-					sum += e.octets()
+					if n != l.open {
+						got.octets += len(seg.octets) - seg.used
+					}
+					for ; passed < seg.used; passed += sh.at(place(int(n)<<placeBits | passed/unit)).room() {
+						p := place(int(n)<<placeBits | passed/unit)
+						e := sh.at(p)
+						got.octets += e.room()
+						if e.room() < inUnits(e.size()) {
+							t.Fatalf("shard %d: an entry of %d octets in a room of %d", i, e.size(), e.room())
+						}
+						if e.dead() {
+							continue
+						}
+						got.entries++
+						if at, _ := sh.get(e.key(), e.hash()); at != p || e.hash() != f.hash(e.key()) || sh.queue(e.kind()) != q {
+							t.Fatalf("shard %d: an entry is not where it should be", i)
+						}
+					}
 				}
-				if l.last != before || n != l.entries || sum != l.octets {
-					t.Fatalf("shard %d: counted %d entries of %d octets, the list says %d of %d", i, n, sum, l.entries, l.octets)
+				if !open || got != *l {
+					t.Fatalf("shard %d: counted %+v, the log says %+v", i, got, *l)
 				}
-				total += n
-				octets += sum
+				entries[j] += got.entries
+				octets += got.octets
 			}
-			if q.full() {
-				t.Fatalf("shard %d: %d entries of %d octets are above the bounds, %d of %d", i, total, octets, q.capacity, q.limit)
+			if n := sh.logs[q.small].entries + sh.logs[q.main].entries; n > q.capacity || n > q.most || octets+indexOctets*q.most > q.limit {
+				t.Fatalf("shard %d: %d entries of %d octets (%d at most) are above the bounds, %d of %d", i, n, octets, q.most, q.capacity, q.limit)
 			}
-			entries[j] += total
 		}
-		if n := sh.queues[0].small.entries + sh.queues[0].main.entries + sh.queues[1].small.entries + sh.queues[1].main.entries; n != len(sh.entries) {
-			t.Fatalf("shard %d: %d entries in the map, %d in the queues", i, len(sh.entries), n)
+		if n := sh.logs[0].entries + sh.logs[1].entries + sh.logs[2].entries + sh.logs[3].entries; n != sh.index.used {
+			t.Fatalf("shard %d: %d entries in the index, %d in the queues", i, sh.index.used, n)
 		}
+		if n := max(len(sh.segments)-1, 0); n != inUse+len(sh.numbers) {
+			t.Fatalf("shard %d: %d segments, of which %d are in use and %d are not", i, n, inUse, len(sh.numbers))
+		}
+		sh.index.check(t)
 	}
 	return entries
+}
+
+// check looks whether each entry is found on the way from its first slot, and whether there is as much room as promised.
+func (x *index) check(t *testing.T) {
+	t.Helper()
+	used := 0
+	for i, slot := range x.slots {
+		if slot == 0 {
+			continue
+		}
+		used++
+		for j := x.first(uint32(slot >> 32)); j != i; j = x.after(j) {
+			if x.slots[j] == 0 {
+				t.Fatalf("slot %d: there is an empty one before it", i)
+			}
+		}
+	}
+	if used != x.used || 3*used > 2*len(x.slots) {
+		t.Fatalf("%d slots of %d are used, the index says %d", used, len(x.slots), x.used)
+	}
 }
 
 func TestBounds(t *testing.T) {
@@ -102,7 +149,7 @@ func TestBounds(t *testing.T) {
 					t.Fatalf("item %d: kept %t", n, kept)
 				}
 			}
-			if got := f.check(t, &c); got[0] < test.atLeast || got[0] > test.atMost || got[1] != 0 {
+			if got := f.check(t); got[0] < test.atLeast || got[0] > test.atMost || got[1] != 0 {
 				t.Errorf("got %v entries, want %d to %d", got, test.atLeast, test.atMost)
 			}
 		})
@@ -117,7 +164,7 @@ func TestTooLarge(t *testing.T) {
 	if !f.put(1, success, 100) || f.put(1, success, 2000) || f.has(1) {
 		t.Error("got an item that is too large, or the one before it")
 	}
-	f.check(t, &c)
+	f.check(t)
 }
 
 // TestFlood has names that are asked once, between names that are asked again and again: the latter stay, and a flood of denials takes nothing
@@ -156,7 +203,7 @@ func TestFlood(t *testing.T) {
 					}
 				}
 			}
-			f.check(t, &c)
+			f.check(t)
 			if got := float64(hits) / float64(tries); got < test.want {
 				t.Errorf("hit rate of names in use %.3f, want %.2f", got, test.want)
 			}
@@ -207,7 +254,7 @@ func TestSmallCache(t *testing.T) {
 			}
 		}
 	}
-	f.check(t, &c)
+	f.check(t)
 }
 
 // TestNewsEndRecheck has an upstream that fails and then is well again: when that answer is over, it is asked.
@@ -215,12 +262,12 @@ func TestNewsEndRecheck(t *testing.T) {
 	c := preset("weir")
 	f := &filler{store: newStore(&c)}
 	k, hash := f.key(1)
-	brief := item{data: k, key: uint16(len(k)), life: 5}
-	f.insert(k, hash, brief, 0)
+	brief := item{key: k, message: make([]byte, 12), span: span{life: 5}}
+	f.insert(hash, &brief, 0)
 	f.fail(k, hash, 0)
-	f.insert(k, hash, brief, 0)
+	f.insert(hash, &brief, 0)
 	var got found
-	if f.lookup(&got, k, hash, int64(6*time.Second)); got.state != stale {
+	if f.lookup(&got, k, hash, int64(6*time.Second), nil, false); got.state != stale {
 		t.Errorf("got state %d, want %d", got.state, stale)
 	}
 }
@@ -244,7 +291,7 @@ func TestExpiredLeaveFirst(t *testing.T) {
 			t.Fatalf("new item %d left before those that are over", n)
 		}
 	}
-	f.check(t, &c)
+	f.check(t)
 }
 
 // TestRandomOperations does everything in any order.
@@ -269,39 +316,9 @@ func TestRandomOperations(t *testing.T) {
 		}
 		f.now += int64(random.IntN(int(10 * time.Second)))
 		if i%1000 == 0 {
-			f.check(t, &c)
+			f.check(t)
 		}
 	}
-}
-
-// TestMemory compares what the cache says its entries take with what the heap has more.
-func TestMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("fills a cache")
-	}
-	c := preset("weir")
-	f := &filler{store: newStore(&c)}
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := heap()
-	const n = 200_000
-	for i := range uint64(n) {
-		f.put(i, success, 80)
-	}
-	got := float64(heap()-before) / n
-	said := 0
-	for i := range f.shards {
-		said += f.shards[i].queues[0].small.octets + f.shards[i].queues[0].main.octets
-	}
-	t.Logf("%.0f octets an entry, said %d", got, said/n)
-	if want := float64(said) / n; got > want*1.15 || got < want*0.6 {
-		t.Errorf("an entry takes %.0f octets, the cache says %.0f", got, want)
-	}
-	runtime.KeepAlive(f)
 }
 
 func TestHitAllocatesNothing(t *testing.T) {
@@ -425,7 +442,7 @@ func TestHammer(t *testing.T) {
 	wg.Wait()
 	cancel()
 	run.Wait()
-	(&filler{store: c.store}).check(t, &config)
+	(&filler{store: c.store}).check(t)
 	if c.flights.number() != 0 {
 		t.Errorf("%d flights are left", c.flights.number())
 	}
