@@ -31,7 +31,7 @@ const (
 	// roundings is what an entry may take besides its own octets: what is lost at the end of a segment that it does not fit into, or what the
 	// allocator makes of the size of a large one.
 	roundings = segmentOctets / 2
-	// mostOctets of a shard are as many as places can name, if each segment has an entry that is just large enough for one of its own.
+	// mostOctets of a queue in one shard are below what places can name, even if each segment has one entry that is just large enough for that.
 	mostOctets = 1<<31 - 1
 	// mostLargest is below what an entry can say of its room, and above a message and all that goes with it.
 	mostLargest = 256 << 10

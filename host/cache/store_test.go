@@ -471,3 +471,30 @@ func TestExplanationOutlivesEntry(t *testing.T) {
 		})
 	}
 }
+
+// TestRefreshedStayInUse has an answer that is fetched anew and has grown: it does not have to prove its worth once more.
+func TestRefreshedStayInUse(t *testing.T) {
+	c := preset("coredns", func(c *Config) { c.Success.Capacity = 100 })
+	f := &filler{store: newStore(&c)}
+	f.put(1, success, 100)
+	for range 3 {
+		f.has(1)
+	}
+	for n := range uint64(200) { // it gets into main
+		f.put(1000+n, success, 100)
+	}
+	k, hash := f.key(1)
+	main := f.shards[0].queues[0].main
+	f.has(1)
+	for _, size := range []int{100, 90, 300, 301, 20} { // in the same place, and in another
+		if !f.put(1, success, size) {
+			t.Fatal("not kept")
+		}
+		p, e := f.shards[0].get(k, hash)
+		if e == nil || f.shards[0].segments[p>>placeBits].home != main || e.uses() == 0 || e.word(atMessage) != size {
+			t.Errorf("after an answer of %d octets: entry %x", size, e)
+		}
+		f.has(1)
+		f.check(t)
+	}
+}
