@@ -45,10 +45,7 @@ type metrics struct {
 	upstream *upstream.Metrics
 }
 
-var (
-	errNotServing = errors.New("not serving")
-	buildInfo     = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1; the version is the label."}
-)
+var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1; the version is the label."}
 
 // New makes a server of f, and logs to log. Mistakes in the configuration are returned as [config.Errors]. version is for the metrics.
 func New(ctx context.Context, f *config.File, version string, log *slog.Logger) (*Server, error) {
@@ -88,7 +85,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if s.admin, err = admin.Listen(ctx, s.file.Admin, s.registry, s.healthy, s.log); err != nil {
+	if s.admin, err = admin.Listen(ctx, s.file.Admin, s.sources(), s.log); err != nil {
 		return errors.Join(err, s.unlisten())
 	}
 	return nil
@@ -118,13 +115,6 @@ func (s *Server) AdminAddr() string {
 		return ""
 	}
 	return s.admin.Addr().String()
-}
-
-func (s *Server) healthy() error {
-	if !s.serving.Load() {
-		return errNotServing
-	}
-	return nil
 }
 
 // Run serves until ctx is done. Then the listeners stop reading and answer what is in flight, for which the upstreams are still there; last come

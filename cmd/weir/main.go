@@ -45,6 +45,6 @@ Everything is in one TOML file. Start with "weir check FILE", then "weir run FIL
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), checkCommand(), queryCommand(), versionCommand())
+	root.AddCommand(runCommand(), checkCommand(), queryCommand(), explainCommand(), versionCommand())
 	return root
 }

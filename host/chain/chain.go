@@ -107,16 +107,3 @@ func failure(err error) (code uint16, text string) {
 	}
 	return message.EDENoReachable, "no upstream gave a response"
 }
-
-// trace explains a verdict.
-func (c *Chain) trace(q *message.Query, f *member, v Verdict, err error) {
-	switch {
-	case q.Trace == nil:
-	case err != nil:
-		q.Trace.Add("filter "+f.Name(), "fault: %v", err)
-	case v.Action == Forward && uint(v.Upstream) < uint(len(c.upstreams)):
-		q.Trace.Add("filter "+f.Name(), "forward to upstream %s", c.upstreams[v.Upstream].Name())
-	default:
-		q.Trace.Add("filter "+f.Name(), "%s", v.Action)
-	}
-}

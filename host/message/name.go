@@ -176,7 +176,7 @@ func ParseName(text string) ([]byte, error) {
 			c = text[i]
 		case c == '\\':
 			return nil, fmt.Errorf("%q has an incomplete escape: write \\DDD with three digits, or \\ and a character that is no digit", text)
-		case c <= ' ' || c >= 0x7F:
+		case c <= ' ' || c >= 0x7F || c == '{' || c == '}':
 			return nil, fmt.Errorf("%q has the character %q: write it as \\%03d, or an internationalized name in its xn-- form", text, c, c)
 		}
 		if len(name)-label > MaxLabel {
@@ -217,7 +217,7 @@ func NameString(name []byte) string {
 			switch {
 			case c == '.' || c == '\\' || c == '"' || c == ';' || c == '(' || c == ')' || c == '@' || c == '$':
 				s = append(s, '\\', c)
-			case c <= ' ' || c >= 0x7F:
+			case c <= ' ' || c >= 0x7F || c == '{' || c == '}':
 				s = append(s, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
 			default:
 				s = append(s, c)

@@ -1,0 +1,76 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/message"
+)
+
+// Explain walks a question through the listener it names, as if a client had sent it, and returns what happened. It is a query like any other: it
+// is answered from the caches and kept in them, and upstreams are asked. The server needs not be running.
+//
+// The error is an [explain.QuestionError] when the question is at fault.
+func (s *Server) Explain(ctx context.Context, question explain.Question) (*explain.Trail, error) {
+	wire, err := question.Wire()
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.listenerAt(question.Listener)
+	if err != nil {
+		return nil, err
+	}
+	client := question.Client.Unmap()
+	if !client.IsValid() {
+		client = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	x := new(chain.Exchange)
+	q := &x.Query
+	rcode, ok := q.Parse(wire)
+	config, door := s.file.Listeners[n], s.current.doors[n]
+	run := explain.Run{Exchange: x, Listener: config.Address, Start: s.now(), Position: s.file.Position}
+	q.Client, q.Listener, q.Scope = netip.AddrPortFrom(client, 0), uint16(n), message.None
+	if question.TCP {
+		q.Transport = message.TCP
+	}
+	q.Deadline, q.Trace = run.Start.Add(s.file.Budget), new(message.Trace)
+	if !ok {
+		q.Trace.Add(message.Step{Part: "listener", Event: "refused", RCODE: message.RCODEString(rcode)}, "no query that a proxy can answer: %s", message.RCODEString(rcode))
+		x.Response.SetRCODE(nil, q, rcode)
+	} else if !door.Begin(x) {
+		door.Complete(ctx, x)
+	}
+	run.Took = s.now().Sub(run.Start)
+	if !x.Dropped {
+		run.Upstream = s.upstreamName(x.Response.Upstream)
+		run.Wire = x.Response.Finish(q, q.Limit(config.WithDefaults().MaxUDPSize))
+	}
+	return explain.New(run), nil
+}
+
+// listenerAt returns the index of the listener with this address, in the configuration or as it was bound; the first for the empty address.
+func (s *Server) listenerAt(address string) (int, error) {
+	if address == "" {
+		return 0, nil
+	}
+	var known []string
+	for i, c := range s.file.Listeners {
+		if c.Address == address || i < len(s.listeners) && s.listeners[i].Addr().String() == address {
+			return i, nil
+		}
+		known = append(known, c.Address)
+	}
+	return 0, &explain.QuestionError{Text: fmt.Sprintf("there is no listener %q: there is %s", address, strings.Join(known, ", "))}
+}
+
+// upstreamName is the name of the upstream with this index, "" for none.
+func (s *Server) upstreamName(index uint16) string {
+	if int(index) >= len(s.file.Upstreams) {
+		return ""
+	}
+	return s.file.Upstreams[index].Name
+}
