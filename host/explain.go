@@ -46,7 +46,7 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	}
 	run.Took = s.now().Sub(run.Start)
 	if !x.Dropped {
-		run.Upstream = s.upstreamName(x.Response.Upstream)
+		run.Upstream = x.UpstreamName()
 		run.Wire = x.Response.Finish(q, q.Limit(config.WithDefaults().MaxUDPSize))
 	}
 	return explain.New(run), nil
@@ -65,12 +65,4 @@ func (s *Server) listenerAt(address string) (int, error) {
 		known = append(known, c.Address)
 	}
 	return 0, &explain.QuestionError{Text: fmt.Sprintf("there is no listener %q: there is %s", address, strings.Join(known, ", "))}
-}
-
-// upstreamName is the name of the upstream with this index, "" for none.
-func (s *Server) upstreamName(index uint16) string {
-	if int(index) >= len(s.file.Upstreams) {
-		return ""
-	}
-	return s.file.Upstreams[index].Name
 }

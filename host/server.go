@@ -16,6 +16,7 @@ import (
 	"github.com/weirdns/weir/host/cache"
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/listener"
+	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/wasm"
 )
@@ -35,6 +36,7 @@ type Server struct {
 	metrics   metrics
 	current   *generation
 	listeners []*listener.Listener
+	queries   *querylog.Log // nil when queries are not logged
 	admin     *admin.Server // nil without [admin]
 	serving   atomic.Bool
 }
@@ -55,6 +57,9 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 	info.WithLabelValues(version).Set(1)
 	s.registry.MustRegister(info)
 	s.metrics = metrics{listener.NewMetrics(s.registry), cache.NewMetrics(s.registry), upstream.NewMetrics(s.registry)}
+	if f.Log.Queries {
+		s.queries = querylog.New(f.Log.QueryFile, f.Log.QueryFormat, s.registry, log)
+	}
 	var err error
 	s.runtime, err = wasm.NewRuntime(wasm.RuntimeConfig{CacheDir: f.Wasm.CacheDir, Log: log, Metrics: wasm.NewMetrics(s.registry)})
 	if err != nil {
@@ -69,9 +74,14 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 
 // Listen binds all sockets, those of the admin address too. When it fails, none stays bound.
 func (s *Server) Listen(ctx context.Context) error {
+	if s.queries != nil {
+		if err := s.queries.Open(); err != nil {
+			return err
+		}
+	}
 	for i, c := range s.file.Listeners {
 		l, err := listener.New(c, uint16(i), s.current.doors[i], listener.Env{
-			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: s.file.Budget, Grace: s.file.Drain,
+			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: s.file.Budget, Grace: s.file.Drain, Queries: s.queries,
 		})
 		if err == nil {
 			err = l.Listen(ctx)
@@ -126,6 +136,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var below errgroup.Group
 	below.Go(func() error { return s.current.run(background) })
 	below.Go(func() error { return s.runtime.Run(background) })
+	if s.queries != nil {
+		below.Go(func() error { s.queries.Run(background); return nil })
+	}
 	if s.admin != nil {
 		below.Go(func() error { return s.admin.Serve(background) })
 	}

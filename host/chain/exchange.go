@@ -30,6 +30,23 @@ type Exchange struct {
 	walk walk
 }
 
+// ChainName is the name of the chain that x is in, or was in last; "" before it was in any.
+func (x *Exchange) ChainName() string {
+	if x.walk.chain == nil {
+		return ""
+	}
+	return x.walk.chain.name
+}
+
+// UpstreamName is the name of the upstream whose answer x.Response is; "" for none. x is done.
+func (x *Exchange) UpstreamName() string {
+	c := x.walk.chain
+	if c == nil || int(x.Response.Upstream) >= len(c.upstreams) {
+		return ""
+	}
+	return c.upstreams[x.Response.Upstream].Name()
+}
+
 // Handler is what a listener hands its exchanges to.
 type Handler interface {
 	// Begin takes x, whose Query has been parsed, as far as it goes without waiting, and reports whether it is done.

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/querylog"
 )
 
 // job is one query on its way: the exchange, and the octets that it is made of. Whoever has the job owns everything in it.
@@ -19,6 +21,7 @@ type job struct {
 	query    []byte // what exchange.Query keeps
 	scratch  []byte // for responses that the listener itself makes
 	start    time.Time
+	entered  bool // the handler has seen it
 	broken   bool // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer // where a UDP query came from
 }
@@ -85,6 +88,7 @@ type entrance struct {
 	now       func() time.Time
 	log       *slog.Logger
 	counters  *counters
+	queries   *querylog.Log // nil when queries are not logged
 	maxUDP    int
 	waiting   quota
 	jobs      *jobs
@@ -97,7 +101,7 @@ type entrance struct {
 // sent.
 func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort) (out []byte, done bool) {
 	e.counters.queries.Inc()
-	j.start = e.now()
+	j.start, j.entered = e.now(), false
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
@@ -155,6 +159,7 @@ func (e *entrance) advance(ctx context.Context, j *job, wait bool) (out []byte, 
 		}
 	}()
 	x := &j.exchange
+	j.entered = true
 	if wait {
 		e.handler.Complete(ctx, x)
 	} else if !e.handler.Begin(x) {
@@ -162,6 +167,9 @@ func (e *entrance) advance(ctx context.Context, j *job, wait bool) (out []byte, 
 	}
 	if x.Dropped {
 		e.counters.dropped.Inc()
+		if e.queries != nil {
+			e.logQuery(j, nil, e.now())
+		}
 		return nil, true
 	}
 	return e.finish(j), true
@@ -201,6 +209,35 @@ func (e *entrance) finish(j *job) []byte {
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
-	e.counters.duration.Observe(e.now().Sub(j.start).Seconds())
+	now := e.now()
+	e.counters.duration.Observe(now.Sub(j.start).Seconds())
+	if e.queries != nil {
+		e.logQuery(j, out, now)
+	}
 	return out
+}
+
+// logQuery has a query logged whose response is out, nil for none.
+func (e *entrance) logQuery(j *job, out []byte, now time.Time) {
+	e.queries.Add(func(l *querylog.Entry) {
+		x := &j.exchange
+		q, r := &x.Query, &x.Response
+		l.Time, l.Took, l.Client, l.Transport = now, now.Sub(j.start), q.Client, q.Transport
+		l.ID, l.Type, l.Class, l.DO, l.UDPSize, l.Size = q.ID, q.Type, q.Class, q.DO, q.UDPSize, len(q.Message)
+		l.SetName(q.Name)
+		l.EDE = message.None
+		if j.entered && !j.broken {
+			l.Chain = x.ChainName()
+		}
+		if l.Dropped = out == nil; l.Dropped {
+			return
+		}
+		l.RCODE, l.Flags, l.Response, l.Cached = r.RCODE, binary.BigEndian.Uint16(out[2:]), len(out), r.Cached
+		if len(r.EDE) > 0 {
+			l.EDE = message.EDECode(r.EDE)
+		}
+		if l.Chain != "" {
+			l.Upstream = x.UpstreamName()
+		}
+	})
 }

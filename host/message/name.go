@@ -205,12 +205,14 @@ func digits(s string) bool {
 
 // NameString returns an uncompressed name in presentation format with a dot at the end. Octets that are not printable ASCII, and
 // those with a meaning in zone files, are escaped (RFC 4343 section 2.1), so that a name from the network can't forge a line
-// in a log. It allocates: for people only.
-func NameString(name []byte) string {
+// in a log, and so are braces, which stand for places in a [Trace]. It allocates: for people only.
+func NameString(name []byte) string { return string(AppendNameText(nil, name)) }
+
+// AppendNameText appends what [NameString] returns: at most 4 times the octets of name.
+func AppendNameText(s, name []byte) []byte {
 	if len(name) <= 1 {
-		return "."
+		return append(s, '.')
 	}
-	var s []byte
 	for i := 0; i < len(name) && name[i] != 0; {
 		end := min(i+1+int(name[i]), len(name))
 		for _, c := range name[i+1 : end] {
@@ -226,5 +228,5 @@ func NameString(name []byte) string {
 		s = append(s, '.')
 		i = end
 	}
-	return string(s)
+	return s
 }
