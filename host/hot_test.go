@@ -153,18 +153,22 @@ func BenchmarkFilter(b *testing.B) {
 			if f.Name() != bb.name {
 				b.Fatalf("filter %d is %s", i, f.Name())
 			}
-			var queries []*message.Query
+			var queries []message.Query
 			for i := range 1024 {
-				queries = append(queries, &exchangeFor(b, bb.qname(i)).Query)
+				queries = append(queries, exchangeFor(b, bb.qname(i)).Query)
 			}
-			call := chain.Call{Octets: make([]byte, 0, 4096)}
+			// One query is parsed after the other into the same place, as in a listener.
+			query := queries[0]
+			call := chain.Call{Query: &query, Octets: make([]byte, 0, 4096)}
 			n := 0
 			defer cpuTime(b)()
 			for b.Loop() {
-				call.Query, call.Octets, call.EDE, call.Limit = queries[n&1023], call.Octets[:0], message.None, 1232
+				q := &queries[n&1023]
+				query.Message, query.Question, query.Labels = q.Message, q.Question, q.Labels
+				call.Octets, call.EDE, call.Limit = call.Octets[:0], message.None, 1232
 				v, err := f.Call(&call)
 				if err != nil || v.Action == abi.Next {
-					b.Fatalf("%s: %v, %v", message.NameString(queries[n&1023].Name), v, err)
+					b.Fatalf("%s: %v, %v", message.NameString(q.Name), v, err)
 				}
 				n++
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirdns/weir/host/admin"
 	"github.com/weirdns/weir/host/cache"
+	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/querylog"
@@ -42,6 +43,7 @@ type Server struct {
 }
 
 type metrics struct {
+	chain    *chain.Metrics
 	listener *listener.Metrics
 	cache    *cache.Metrics
 	upstream *upstream.Metrics
@@ -56,7 +58,7 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
 	s.registry.MustRegister(info)
-	s.metrics = metrics{listener.NewMetrics(s.registry), cache.NewMetrics(s.registry), upstream.NewMetrics(s.registry)}
+	s.metrics = metrics{chain.NewMetrics(s.registry), listener.NewMetrics(s.registry), cache.NewMetrics(s.registry), upstream.NewMetrics(s.registry)}
 	if f.Log.Queries {
 		s.queries = querylog.New(f.Log.QueryFile, f.Log.QueryFormat, s.registry, log)
 	}

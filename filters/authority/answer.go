@@ -13,28 +13,16 @@ const (
 
 const classIN = 1
 
-// query answers what is in the zones, and lets everything else go on. The host looked the QNAME up, and calls only for names in zones.
-func (a *authority) query(q sdk.Query) sdk.Verdict {
-	// The name exists and has the type: that is nearly always so, and all there is to it. Whatever is special goes to rest.
-	if a.ttl < 0 && !q.Explained() && !(a.delegates && a.isDelegated(q)) {
+// rest is the query phase for all that isn't simple.
+func (a *authority) rest(q sdk.Query) sdk.Verdict {
+	if q.QCLASS() != classIN {
+		return sdk.Next
+	}
+	if a.ttl < 0 && !a.simple && !q.Explained() && !a.isDelegated(q) {
 		if verdict, ok := q.AnswerFound(); ok {
 			return verdict
 		}
 	}
-	if q.QCLASS() != classIN {
-		return sdk.Next
-	}
-	return a.rest(q)
-}
-
-// isDelegated reports whether the QNAME is in a delegated zone.
-func (a *authority) isDelegated(q sdk.Query) bool {
-	table, _, held := q.Longest(&a.zones)
-	return held && table == delegated
-}
-
-// rest is query for all that isn't simple.
-func (a *authority) rest(q sdk.Query) sdk.Verdict {
 	how, link := a.walk(q.Call, a.found(q))
 	switch {
 	case how == answered:
@@ -48,6 +36,12 @@ func (a *authority) rest(q sdk.Query) sdk.Verdict {
 		return q.Respond(a.builder.Message())
 	}
 	return a.ask(q.Call, link)
+}
+
+// isDelegated reports whether the QNAME is in a delegated zone.
+func (a *authority) isDelegated(q sdk.Query) bool {
+	table, _, held := q.Longest(&a.zones)
+	return held && table == delegated
 }
 
 // found is what there is for a name: the zone, and in it the closest encloser, or the zone cut or DNAME on the way to it.

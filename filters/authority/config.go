@@ -52,7 +52,7 @@ func (a *authority) configure(c *sdk.Config) sdk.Interest {
 	if len(a.tables) == 0 {
 		return 0
 	}
-	a.delegates = len(outside) > 0
+	a.simple = a.ttl < 0 && len(outside) == 0
 	return sdk.Queries | sdk.Lookup
 }
 

@@ -11,20 +11,37 @@ func init() { sdk.Register(newFilter()) }
 
 func main() {}
 
+// newFilter is not inlined, since the compiler inlines nothing in what becomes a part of init.
+//
+//go:noinline
 func newFilter() sdk.Filter {
 	f := new(rules)
-	return sdk.Filter{Configure: f.configure, Query: f.query}
+	return sdk.Filter{
+		Configure: f.configure,
+		// What the rule for the longest zone says. Nearly always this is all there is on the way of a query: no call, and no jump that is
+		// taken, see [sdk.Suffixes].
+		Query: func(q sdk.Query) sdk.Verdict {
+			i, size, ok := q.FoundName()
+			if !ok || i >= len(f.verdicts) || f.verdicts[i] == special || q.Explained() {
+				return f.rest(q, i, size, ok)
+			}
+			return f.verdicts[i]
+		},
+	}
 }
+
+// special is no verdict for a query: there is more to do for the rule.
+const special = sdk.Kept
 
 // rules is a configured filter.
 type rules struct {
-	root  bool   // there is a rule for the root
-	rules []rule // the number of a rule's zone among the own names is its index
+	root     bool          // there is a rule for the root
+	rules    []rule        // the number of a rule's zone among the own names is its index
+	verdicts []sdk.Verdict // of the rules, or special
 }
 
 // rule is what is done with names in a zone.
 type rule struct {
-	verdict  sdk.Verdict // but for answer, which has an EDE too
 	action   action
 	upstream string    // forward: its name, for whoever explains
 	rcode    sdk.RCODE // answer
@@ -40,17 +57,7 @@ const (
 	drop
 )
 
-// query does what the rule for the longest zone says. Nearly always this is all there is on the way of a query, without a jump that is taken,
-// see [sdk.Suffixes].
-func (f *rules) query(q sdk.Query) sdk.Verdict {
-	i, size, ok := q.FoundName()
-	if !ok || i >= len(f.rules) || f.rules[i].action == answer || q.Explained() {
-		return f.rest(q, i, size, ok)
-	}
-	return f.rules[i].verdict
-}
-
-// rest is query for all that isn't just a verdict.
+// rest is the query phase for all that isn't just a verdict.
 func (f *rules) rest(q sdk.Query, i, size int, ok bool) sdk.Verdict {
 	if !ok || i >= len(f.rules) {
 		return sdk.Next
@@ -62,7 +69,7 @@ func (f *rules) rest(q sdk.Query, i, size int, ok bool) sdk.Verdict {
 	if r.action == answer {
 		return q.RespondRCODE(r.rcode, r.ede)
 	}
-	return r.verdict
+	return f.verdicts[i]
 }
 
 // explain names the rule.
@@ -120,6 +127,7 @@ func (f *rules) read(c *sdk.Config, i int) {
 	path := c.Path()
 	r := rule{ede: sdk.NoEDE}
 	var zone []byte
+	verdict := sdk.Next
 	hasZone, hasEDE, actions := false, false, 0
 	for key := range c.Object() {
 		switch key {
@@ -128,19 +136,19 @@ func (f *rules) read(c *sdk.Config, i int) {
 			zone = c.Zone()
 		case "upstream":
 			i := c.Upstream()
-			r.action, r.verdict, r.upstream = forward, sdk.Query{}.Forward(i), c.UpstreamName(i)
+			r.action, verdict, r.upstream = forward, sdk.Query{}.Forward(i), c.UpstreamName(i)
 			actions++
 		case "pass", "drop":
 			if !c.Bool() {
 				continue // as if the key were absent
 			}
-			r.action, r.verdict = pass, sdk.Next
+			r.action, verdict = pass, sdk.Next
 			if key == "drop" {
-				r.action, r.verdict = drop, sdk.Drop
+				r.action, verdict = drop, sdk.Drop
 			}
 			actions++
 		case "rcode":
-			r.action, r.rcode = answer, c.RCODE()
+			r.action, verdict, r.rcode = answer, special, c.RCODE()
 			actions++
 		case "ede":
 			hasEDE = true
@@ -159,7 +167,7 @@ func (f *rules) read(c *sdk.Config, i int) {
 	case !hasEDE && r.action == answer:
 		r.ede = why(r.rcode)
 	}
-	f.rules = append(f.rules, r)
+	f.rules, f.verdicts = append(f.rules, r), append(f.verdicts, verdict)
 	if zone == nil { // that was a mistake: the configuration will not be used, so the numbers don't matter any more
 		return
 	}

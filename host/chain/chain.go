@@ -16,6 +16,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -47,6 +49,7 @@ type Chain struct {
 	fallback  int  // the default upstream, -1 none
 	retries   bool // some filter looks at SERVFAIL, so that an upstream may not spend all the time of a query
 	now       func() time.Time
+	queries   prometheus.Counter // nil: nothing is counted
 }
 
 var _ Handler = (*Chain)(nil)
@@ -56,6 +59,7 @@ type member struct {
 	Filter
 	interest          Interest
 	skipWhenForwarded bool
+	metrics           *memberMetrics // nil: nothing is counted
 }
 
 // New makes a chain. upstreams are all upstreams of the host, by the indexes that verdicts of the filters name; fallback is the index of the default one,

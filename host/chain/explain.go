@@ -3,8 +3,8 @@ package chain
 import "github.com/weirdns/weir/host/message"
 
 // trace explains a verdict. q has a trace.
-func (c *Chain) trace(q *message.Query, f *member, phase string, v Verdict, err error) {
-	s := message.Step{Part: "filter " + f.Name(), Event: "verdict", Phase: phase}
+func (c *Chain) trace(q *message.Query, f *member, phase int, v Verdict, err error) {
+	s := message.Step{Part: "filter " + f.Name(), Event: "verdict", Phase: phaseNames[phase]}
 	if err != nil {
 		s.Event = "fault"
 		q.Trace.Add(s, "%v", err)

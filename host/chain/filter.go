@@ -51,6 +51,10 @@ type Call struct {
 	// It never aliases the memory of a guest.
 	Octets []byte
 	EDE    uint16 // INFO-CODE that goes with Respond, or message.None
+
+	// Hint stays as it is from call to call, of all filters and queries that this Call serves. Filters keep in it where they last
+	// found a free instance, so that a goroutine tends to get the same one again.
+	Hint uint32
 }
 
 // Option modifies Forward in the response phase. The numbers are those of the filter ABI.

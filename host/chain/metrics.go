@@ -87,8 +87,8 @@ func possible(phase, verdict int) bool {
 	return true
 }
 
-// call calls f, and takes the time of some calls.
-func (w *walk) call1(f *member, phase int) (Verdict, error) {
+// invoke calls f with the call of w, and takes the time of some calls.
+func (w *walk) invoke(f *member, phase int) (Verdict, error) {
 	m := f.metrics
 	if m == nil {
 		return f.Call(&w.call)

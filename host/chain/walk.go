@@ -39,6 +39,7 @@ type walk struct {
 	scratch []byte
 	call    Call
 	dropped bool
+	sample  int // calls of filters until the time of one is taken
 }
 
 // level is one question on its way through the filters after asker.
@@ -92,6 +93,9 @@ func (c *Chain) Begin(x *Exchange) bool {
 	w.chain, w.depth, w.rounds, w.dropped = c, 0, 0, false
 	x.Dropped = false
 	c.enter(&w.levels[0], -1, &x.Query)
+	if c.queries != nil {
+		c.queries.Inc()
+	}
 	return c.run(context.Background(), x, false)
 }
 
@@ -177,14 +181,14 @@ func (c *Chain) down(w *walk, l *level) {
 	call := &w.call
 	*call = Call{
 		Query: l.query, Attempt: s.queries, Forwarded: l.forwarded, Limit: limit(l.query), Cookie: s.cookie,
-		Octets: w.scratch[:0], EDE: message.None,
+		Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.queries++
-	v, err := f.Call(call)
+	v, err := w.invoke(f, phaseQuery)
 	w.scratch = call.Octets
 	s.cookie = call.Cookie
 	if l.query.Trace != nil {
-		c.trace(l.query, f, "query", v, err)
+		c.trace(l.query, f, phaseQuery, v, err)
 	}
 	if err == nil {
 		err = c.queryVerdict(w, l, v)
@@ -259,14 +263,14 @@ func (c *Chain) up(w *walk, l *level) {
 	call := &w.call
 	*call = Call{
 		Query: l.query, Response: &l.response, Attempt: s.attempts, Forwarded: l.forwarded, Asked: l.asked, Limit: limit(l.query),
-		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None,
+		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.attempts++
-	v, err := f.Call(call)
+	v, err := w.invoke(f, phaseResponse)
 	w.scratch = call.Octets
 	s.cookie = call.Cookie
 	if l.query.Trace != nil {
-		c.trace(l.query, f, "response", v, err)
+		c.trace(l.query, f, phaseResponse, v, err)
 	}
 	if err == nil {
 		err = c.responseVerdict(w, l, v)

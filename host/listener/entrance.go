@@ -21,9 +21,11 @@ type job struct {
 	query    []byte // what exchange.Query keeps
 	scratch  []byte // for responses that the listener itself makes
 	start    time.Time
-	entered  bool // the handler has seen it
-	broken   bool // the handler panicked: what is in the exchange is not to be trusted
-	peer     peer // where a UDP query came from
+	end      time.Time // of what the listener had to do with it so far
+	entered  bool      // the handler has seen it
+	logged   bool      // it is in the log of queries
+	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
+	peer     peer      // where a UDP query came from
 }
 
 const (
@@ -98,10 +100,11 @@ type entrance struct {
 
 // begin takes the query msg as far as it goes without waiting. It returns the response to send, nil when there is none, and whether that was
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
-// sent.
-func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort) (out []byte, done bool) {
+// sent. arrived is when it was read.
+func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
 	e.counters.queries.Inc()
-	j.start, j.entered = e.now(), false
+	j.start, j.end = arrived, arrived
+	j.entered, j.logged = false, false
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
@@ -209,16 +212,24 @@ func (e *entrance) finish(j *job) []byte {
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
-	now := e.now()
-	e.counters.duration.Observe(now.Sub(j.start).Seconds())
+	if len(r.EDE) > 0 {
+		e.counters.explained(message.EDECode(r.EDE))
+	}
+	e.counters.octets.Observe(float64(len(out)))
+	j.end = e.now()
+	e.counters.duration.Observe(j.end.Sub(j.start).Seconds())
 	if e.queries != nil {
-		e.logQuery(j, out, now)
+		e.logQuery(j, out, j.end)
 	}
 	return out
 }
 
 // logQuery has a query logged whose response is out, nil for none.
 func (e *entrance) logQuery(j *job, out []byte, now time.Time) {
+	if j.logged { // what is shed may be answered twice, with the second answer for the client
+		return
+	}
+	j.logged = true
 	e.queries.Add(func(l *querylog.Entry) {
 		x := &j.exchange
 		q, r := &x.Query, &x.Response

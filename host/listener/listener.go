@@ -64,6 +64,7 @@ type Listener struct {
 	clients registry
 
 	messageTimeout, writeTimeout time.Duration // for tests
+	datagrams                    func(*socket) (datagrams, error)
 }
 
 // New returns a listener for config, defaults filled in. index is its place in the configuration, which filters see. Nothing is opened.
@@ -81,7 +82,7 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	l := &Listener{config: config, env: env, messageTimeout: messageTimeout, writeTimeout: writeTimeout}
+	l := &Listener{config: config, env: env, messageTimeout: messageTimeout, writeTimeout: writeTimeout, datagrams: newBatch}
 	entranceOf := func(t message.Transport) *entrance {
 		if !slices.Contains(config.Protocols, t.String()) {
 			return nil
@@ -199,9 +200,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, s := range l.sockets {
-		for range readersPerSocket {
-			all.Go(func() { l.serveUDP(ctx, work, &all, s) })
-		}
+		all.Go(func() { l.serveUDP(ctx, work, &all, s) })
 	}
 	if l.tcp != nil {
 		all.Go(func() { l.serveTCP(ctx, work, &all) })

@@ -1,6 +1,9 @@
 package listener
 
 import (
+	"strconv"
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -13,7 +16,9 @@ type Metrics struct {
 	queries, dropped, ignored, malformed, truncated, shed, panics *prometheus.CounterVec
 
 	responses   *prometheus.CounterVec
+	ede         *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
+	octets      *prometheus.HistogramVec
 	inFlight    *prometheus.GaugeVec
 	connections *prometheus.GaugeVec
 	refused     *prometheus.CounterVec
@@ -35,10 +40,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		shed:      counter("shed_total", "UDP queries that were not waited for because too many were."),
 		panics:    counter("panics_total", "Panics while a query was handled; each cost that query."),
 		responses: counter("responses_total", "Responses by RCODE.", "rcode"),
+		ede:       counter("ede_total", "Responses with an Extended DNS Error (RFC 8914), by the INFO-CODE of the first.", "code"),
 		refused:   counter("connections_refused_total", "Connections closed because there were too many: new ones, or the one idle longest.", "reason"),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "weir", Subsystem: "listener", Name: "duration_seconds", Help: "From the query to its response.",
 			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2},
+		}, []string{"listener", "transport"}),
+		octets: f.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "weir", Subsystem: "listener", Name: "response_octets", Help: "Size of responses.",
+			Buckets: []float64{64, 128, 256, 512, 1232, 4096, 16384},
 		}, []string{"listener", "transport"}),
 		inFlight: f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "weir", Subsystem: "listener", Name: "in_flight",
 			Help: "Queries being waited for."}, []string{"listener", "transport"}),
@@ -50,6 +60,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // shownRCODEs have a series of their own; all others share one.
 var shownRCODEs = [...]uint16{message.NOERROR, message.FORMERR, message.SERVFAIL, message.NXDOMAIN, message.NOTIMP, message.REFUSED, message.BADVERS}
 
+// shownEDEs is how many INFO-CODEs, from 0 on, have a series of their own: all that IANA has registered.
+const shownEDEs = 31
+
 // counters are the metrics of one transport of one listener. They are looked up once: a lookup by labels costs more than all else that
 // happens to a query here.
 type counters struct {
@@ -57,7 +70,9 @@ type counters struct {
 
 	responses             [17]prometheus.Counter
 	otherRCODE            prometheus.Counter
-	duration              prometheus.Observer
+	ede                   [shownEDEs + 1]atomic.Pointer[prometheus.Counter] // by code, the last one for all others; made when there is one
+	newEDE                func(code string) prometheus.Counter
+	duration, octets      prometheus.Observer
 	inFlight, connections prometheus.Gauge
 	evicted, refused      prometheus.Counter
 }
@@ -70,7 +85,8 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 		truncated: m.truncated.WithLabelValues(listener, t), shed: m.shed.WithLabelValues(listener, t),
 		panics:   m.panics.WithLabelValues(listener, t),
 		duration: m.duration.WithLabelValues(listener, t), inFlight: m.inFlight.WithLabelValues(listener, t),
-		otherRCODE: m.responses.WithLabelValues(listener, t, "other"),
+		otherRCODE: m.responses.WithLabelValues(listener, t, "other"), octets: m.octets.WithLabelValues(listener, t),
+		newEDE: func(code string) prometheus.Counter { return m.ede.WithLabelValues(listener, t, code) },
 	}
 	for _, rcode := range shownRCODEs {
 		c.responses[rcode] = m.responses.WithLabelValues(listener, t, message.RCODEString(rcode))
@@ -93,4 +109,20 @@ func (c *counters) response(rcode uint16) {
 	} else {
 		c.otherRCODE.Inc()
 	}
+}
+
+// explained counts a response with an Extended DNS Error.
+func (c *counters) explained(code uint16) {
+	n := min(int(code), shownEDEs)
+	p := c.ede[n].Load()
+	if p == nil {
+		name := "other"
+		if n < shownEDEs {
+			name = strconv.Itoa(n)
+		}
+		counter := c.newEDE(name) // the same for all who ask at a time
+		p = &counter
+		c.ede[n].Store(p)
+	}
+	(*p).Inc()
 }

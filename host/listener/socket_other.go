@@ -11,6 +11,9 @@ import (
 // be reached at several, list them as listeners of their own.
 const canShare = false
 
+// What other systems have for many datagrams differs from one to the next.
+func newBatch(s *socket) (datagrams, error) { return newSingle(s), nil }
+
 const (
 	messageTruncated = 0
 	controlSize      = 0

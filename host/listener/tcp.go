@@ -108,7 +108,7 @@ func (c *connection) handle(work context.Context, msg []byte) {
 	e := c.in
 	j := e.jobs.get()
 	c.inFlight.Add(1)
-	out, done := e.begin(j, msg, true, c.addr)
+	out, done := e.begin(j, msg, true, c.addr, e.now())
 	if done {
 		c.collect(out)
 		c.finished(j)

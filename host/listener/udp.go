@@ -7,14 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
+	"time"
 )
 
 const (
 	// maxQuery is the largest query read over UDP. Nobody sends as much; what is larger gets FORMERR.
 	maxQuery = 4096
-	// readersPerSocket: while one goroutine handles a query, another waits in the socket.
-	readersPerSocket = 2
-	// receiveBuffer holds what arrives while all readers are busy, some milliseconds at full rate. The system may give less.
+	// receiveBuffer holds what arrives while the reader is busy, some milliseconds at full rate. The system may give less.
 	receiveBuffer = 1 << 20
 )
 
@@ -26,7 +26,57 @@ type peer struct {
 	controlSize int
 }
 
-// socket is a UDP socket. All of the package goes through receive and send; reading many datagrams with one system call would go in here.
+// datagrams reads and writes the datagrams of a socket, as many with one system call as the system can. One goroutine uses it.
+type datagrams interface {
+	// receive waits for datagrams, and returns how many there are. They are there until the next call.
+	receive() (n int, err error)
+	// datagram returns the octets of one. whole is false when it was larger than a query can be.
+	datagram(i int) (octets []byte, whole bool)
+	// client returns where one came from, and peer all that a response sent later needs.
+	client(i int) netip.AddrPort
+	peer(i int, p *peer)
+	// reply copies the response to one, of which there is no more than one. It is sent by flush, if it can be: otherwise the client is
+	// gone, or was never there.
+	reply(i int, response []byte)
+	flush()
+}
+
+// single is datagrams one by one.
+type single struct {
+	socket   *socket
+	from     peer
+	query    [maxQuery]byte
+	size     int
+	whole    bool
+	response []byte
+}
+
+func newSingle(s *socket) datagrams { return &single{socket: s} }
+
+func (d *single) receive() (n int, err error) {
+	d.size, d.whole, err = d.socket.receive(d.query[:], &d.from)
+	if err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+func (d *single) datagram(int) (octets []byte, whole bool) { return d.query[:d.size], d.whole }
+
+func (d *single) client(int) netip.AddrPort { return d.from.addr }
+
+func (d *single) peer(_ int, p *peer) { *p = d.from }
+
+func (d *single) reply(_ int, response []byte) { d.response = append(d.response[:0], response...) }
+
+func (d *single) flush() {
+	if len(d.response) > 0 {
+		d.socket.send(d.response, &d.from)
+		d.response = d.response[:0]
+	}
+}
+
+// socket is a UDP socket.
 type socket struct {
 	conn     *net.UDPConn
 	wildcard bool
@@ -73,36 +123,55 @@ func (s *socket) send(msg []byte, p *peer) {
 // serveUDP reads queries and answers those that need no waiting. The others are handed to a goroutine with their job.
 func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *socket) {
 	e := l.udpIn
-	buf := make([]byte, maxQuery)
+	d, err := l.datagrams(s)
+	if err != nil {
+		d = newSingle(s)
+	}
 	j := l.jobs.get()
 	for {
-		n, whole, err := s.receive(buf, &j.peer)
+		n, err := d.receive()
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if errors.Is(err, syscall.ENOSYS) {
+			d = newSingle(s)
+			continue
 		}
 		if err != nil {
 			e.warn("a UDP socket can't be read", err)
 			pause(ctx)
 			continue
 		}
-		out, done := e.begin(j, buf[:n], whole, j.peer.addr)
-		if !done {
-			if e.waiting.take() {
-				waiting := j
-				all.Go(func() { l.completeUDP(work, s, waiting) })
-				j = l.jobs.get()
-				continue
+		arrived := e.now()
+		for i := range n {
+			query, whole := d.datagram(i)
+			out, done := e.begin(j, query, whole, d.client(i), arrived)
+			if !done {
+				if e.waiting.take() {
+					waiting := j
+					d.peer(i, &waiting.peer)
+					all.Go(func() { l.completeUDP(work, s, waiting) })
+					j = l.jobs.get()
+					continue
+				}
+				out = e.shed(j)
 			}
-			out = e.shed(j)
+			if out != nil {
+				d.reply(i, out)
+			}
+			if j.end.Sub(arrived) > maxHold { // something took long: that is nobody else's fault
+				d.flush()
+			}
+			if j.broken {
+				j = l.jobs.get()
+			}
 		}
-		if out != nil {
-			s.send(out, &j.peer)
-		}
-		if j.broken {
-			j = l.jobs.get()
-		}
+		d.flush()
 	}
 }
+
+// maxHold is how long a response may wait for others to be sent with it.
+const maxHold = 200 * time.Microsecond
 
 func (l *Listener) completeUDP(ctx context.Context, s *socket, j *job) {
 	if out := l.udpIn.complete(ctx, j); out != nil {

@@ -134,7 +134,7 @@ func (s stale) Complete(ctx context.Context, x *chain.Exchange) {
 func TestShedWithAnswer(t *testing.T) {
 	e, j, msg, client := fastPath(t)
 	e.handler = stale{}
-	if _, done := e.begin(j, msg, true, client); done {
+	if _, done := e.begin(j, msg, true, client, e.now()); done {
 		t.Fatal("the query does not wait")
 	}
 	if got := unpack(t, e.shed(j)); got.Rcode != 0 || len(got.Answer) != 1 {
@@ -198,7 +198,7 @@ func TestFastPathAllocations(t *testing.T) {
 	for name, msg := range map[string][]byte{"answer": msg, "FORMERR": msg[:len(msg)-1], "NOTIMP": mt.Header(1, 4<<11, 1, 0, 0, 0), "ignored": msg[:5]} {
 		t.Run(name, func(t *testing.T) {
 			got := testing.AllocsPerRun(100, func() {
-				if out, done := e.begin(j, msg, true, client); !done || (out == nil) != (name == "ignored") {
+				if out, done := e.begin(j, msg, true, client, e.now()); !done || (out == nil) != (name == "ignored") {
 					t.Fatal("not answered")
 				}
 			})
@@ -316,6 +316,6 @@ func BenchmarkBegin(b *testing.B) {
 	e, j, msg, client := fastPath(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		e.begin(j, msg, true, client)
+		e.begin(j, msg, true, client, e.now())
 	}
 }

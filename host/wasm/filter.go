@@ -105,7 +105,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 		f.faults[causeQuarantine].Inc()
 		return chain.Verdict{}, errQuarantined
 	}
-	i := f.pool.take()
+	i := f.pool.take(&c.Hint)
 	if i == nil {
 		return chain.Verdict{}, f.busy()
 	}

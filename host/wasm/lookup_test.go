@@ -213,7 +213,7 @@ func TestLookupElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for f.pool.take() != nil { // no instance is left
+	for f.pool.take(new(uint32)) != nil { // no instance is left
 	}
 	c := query(t)
 	c.Cookie, c.EDE = 7, 18
@@ -239,7 +239,7 @@ func TestLookupPins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := f.pool.take()
+	i := f.pool.take(new(uint32))
 	c := query(t)
 	var at match
 	f.lookup.find(c.Query.Key, c.Query.Labels, &at)

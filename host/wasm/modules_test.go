@@ -32,7 +32,8 @@ func openBundled(t testing.TB, r *rig, name string) *Filter {
 		t.Skip(filters.ErrNotBuilt)
 	}
 	f, err := r.Open(t.Context(), name, Config{Config: bundled[name]}, Environment{
-		Module: module, Bundled: true, Upstreams: []string{"a", "b"}, Tables: map[string]Table{"cluster": fakeTable{}},
+		Module: module, Bundled: true, Upstreams: []string{"a", "b"},
+		Tables: map[string]Table{"cluster": zoneTable(t, "cluster.local.", "www A 192.0.2.1")},
 	})
 	if err != nil {
 		t.Fatalf("Open(%s): %v", name, err)
@@ -108,7 +109,8 @@ func BenchmarkReload(b *testing.B) {
 }
 
 func BenchmarkCall(b *testing.B) {
-	apex := func(b *testing.B) *chain.Call { return ask(b, string(fakeApex)+"\x00\x06\x00\x01") }
+	held := func(b *testing.B) *chain.Call { return ask(b, "\x03www\x07cluster\x05local\x00\x00\x01\x00\x01") }
+	missing := func(b *testing.B) *chain.Call { return ask(b, "\x04none\x07cluster\x05local\x00\x00\x01\x00\x01") }
 	noop := func(b *testing.B, off defence) (*Filter, *chain.Call) {
 		f := newRig(b, off).open(b, guest(b, `(func (export "query") (result i64) (i64.const 0))`), Config{})
 		return f, query(b)
@@ -131,10 +133,16 @@ func BenchmarkCall(b *testing.B) {
 			return openBundled(b, newRig(b, offMeter), "rules"), query(b)
 		}},
 		{"authority", func(b *testing.B) (*Filter, *chain.Call) {
-			return openBundled(b, newRig(b, 0), "authority"), apex(b)
+			return openBundled(b, newRig(b, 0), "authority"), held(b)
 		}},
 		{"authority/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
-			return openBundled(b, newRig(b, offMeter), "authority"), apex(b)
+			return openBundled(b, newRig(b, offMeter), "authority"), held(b)
+		}},
+		{"NXDOMAIN", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, 0), "authority"), missing(b)
+		}},
+		{"NXDOMAIN/unmetered", func(b *testing.B) (*Filter, *chain.Call) {
+			return openBundled(b, newRig(b, offMeter), "authority"), missing(b)
 		}},
 		{"alternate", func(b *testing.B) (*Filter, *chain.Call) {
 			return openBundled(b, newRig(b, 0), "alternate"), response(b, message.NXDOMAIN)

@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 )
@@ -80,20 +79,21 @@ func (p *pool) drop(i *instance) {
 // this filter: these then get on_error, as if the filter had failed, which it has.
 const takeRounds = 2000
 
-// take gives a free instance, or nil when there is none within a bounded time.
-func (p *pool) take() *instance {
-	n := uint64(len(p.slots))
+// take gives a free instance, or nil when there is none within a bounded time. It looks first where hint says, which is where this caller
+// found one the last time, so that callers don't get into each other's way.
+func (p *pool) take(hint *uint32) *instance {
+	n := uint(len(p.slots))
 	for range takeRounds {
-		// Not all processors try the same slot first; and the first slots are the ones that are filled.
-		start := uint64(rand.Uint32()) * uint64(p.live.Load()) >> 32
-		for k := range n {
-			at := start + k
+		at := uint(*hint)
+		for range n {
 			if at >= n {
-				at -= n
+				at = 0
 			}
 			if i := p.slots[at].take(); i != nil {
+				*hint = uint32(at)
 				return i
 			}
+			at++
 		}
 		if p.live.Load() == 0 {
 			return nil

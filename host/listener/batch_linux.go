@@ -1,0 +1,175 @@
+package listener
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// batchSize is how many datagrams one system call reads or writes at most. With more there is nothing to gain, and the first one of a batch
+// waits for the last.
+const batchSize = 32
+
+// batch is datagrams with recvmmsg and sendmmsg.
+//
+// The calls never block, so that the runtime need not know of them; waiting is left to its poller, which costs no thread.
+type batch struct {
+	socket  *socket
+	conn    syscall.RawConn
+	in, out [batchSize]datagram
+	slots   [batchSize]slot
+	queued  int // of out
+	sent    int // of those
+
+	// What receive and flush tell the poller's callbacks, and hear from them. These are made once: a closure for each call would be garbage.
+	read, write func(fd uintptr) bool
+	n           int
+	errno       syscall.Errno
+}
+
+// datagram is struct mmsghdr.
+type datagram struct {
+	header unix.Msghdr
+	size   uint32
+}
+
+// slot has the memory for a query and its response. Its size is no power of two, which would put all queries into the same few lines of the
+// processor's cache.
+type slot struct {
+	name     unix.RawSockaddrInet6 // of either family
+	control  [controlSize]byte
+	from, to unix.Iovec
+	response []byte
+	query    [maxQuery]byte
+}
+
+func newBatch(s *socket) (datagrams, error) {
+	conn, err := s.conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{socket: s, conn: conn}
+	for i := range b.slots {
+		slot, h := &b.slots[i], &b.in[i].header
+		slot.from.Base = &slot.query[0]
+		slot.from.SetLen(len(slot.query))
+		h.Name, h.Iov = (*byte)(unsafe.Pointer(&slot.name)), &slot.from
+		h.SetIovlen(1)
+		b.prepare(i)
+	}
+	b.n = 0
+	b.read = func(fd uintptr) bool {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		b.n, b.errno = int(n), errno
+		return errno != syscall.EAGAIN
+	}
+	b.write = func(fd uintptr) bool {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&b.out[b.sent])), uintptr(b.queued-b.sent),
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		b.n, b.errno = int(n), errno
+		return errno != syscall.EAGAIN
+	}
+	return b, nil
+}
+
+// prepare sets what the system overwrites.
+func (b *batch) prepare(i int) {
+	h := &b.in[i].header
+	h.Namelen = unix.SizeofSockaddrInet6
+	if b.socket.wildcard {
+		h.Control = &b.slots[i].control[0]
+		h.SetControllen(controlSize)
+	}
+}
+
+func (b *batch) receive() (n int, err error) {
+	for {
+		for i := range b.n {
+			b.prepare(i)
+		}
+		b.n = 0
+		if err := b.conn.Read(b.read); err != nil {
+			return 0, err
+		}
+		switch b.errno {
+		case 0:
+			return b.n, nil
+		case syscall.EINTR:
+			b.n = 0
+		default:
+			b.n = 0
+			return 0, b.errno
+		}
+	}
+}
+
+func (b *batch) datagram(i int) (octets []byte, whole bool) {
+	d := &b.in[i]
+	return b.slots[i].query[:d.size], d.header.Flags&unix.MSG_TRUNC == 0
+}
+
+func (b *batch) client(i int) netip.AddrPort {
+	name := &b.slots[i].name
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
+	if name.Family == unix.AF_INET {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
+	}
+	addr := netip.AddrFrom16(name.Addr).Unmap()
+	if name.Scope_id != 0 {
+		addr = addr.WithZone(strconv.FormatUint(uint64(name.Scope_id), 10))
+	}
+	return netip.AddrPortFrom(addr, port)
+}
+
+// control returns the control message that the response to a datagram needs.
+func (b *batch) control(i int) []byte {
+	if !b.socket.wildcard {
+		return nil
+	}
+	c := b.slots[i].control[:b.in[i].header.Controllen]
+	return c[:replyControl(c)]
+}
+
+func (b *batch) peer(i int, p *peer) {
+	p.addr = b.client(i)
+	p.controlSize = copy(p.control[:], b.control(i))
+}
+
+func (b *batch) reply(i int, response []byte) {
+	slot, d := &b.slots[i], &b.out[b.queued]
+	slot.response = append(slot.response[:0], response...)
+	slot.to.Base = &slot.response[0]
+	slot.to.SetLen(len(response))
+	h := &d.header
+	h.Name, h.Namelen, h.Iov = b.in[i].header.Name, b.in[i].header.Namelen, &slot.to
+	h.SetIovlen(1)
+	h.Control = nil
+	h.SetControllen(0)
+	if c := b.control(i); len(c) > 0 {
+		h.Control = &c[0]
+		h.SetControllen(len(c))
+	}
+	b.queued++
+}
+
+func (b *batch) flush() {
+	received := b.n
+	for b.sent = 0; b.sent < b.queued; {
+		if err := b.conn.Write(b.write); err != nil {
+			break // closed
+		}
+		switch b.errno {
+		case 0:
+			b.sent += max(b.n, 1)
+		case syscall.EINTR:
+		default:
+			b.sent++
+		}
+	}
+	b.queued, b.n = 0, received
+}
