@@ -122,7 +122,7 @@ func serveFile(t testing.TB, f *config.File) *Server {
 // start runs f until stop is called.
 func start(t testing.TB, f *config.File) (s *Server, stop func()) {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	log := testLog(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := New(ctx, f, "test", log)
 	if err != nil {
@@ -145,3 +145,6 @@ func start(t testing.TB, f *config.File) (s *Server, stop func()) {
 		}
 	}
 }
+
+// testLog logs to the test.
+func testLog(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }

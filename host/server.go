@@ -43,11 +43,15 @@ type Server struct {
 }
 
 type metrics struct {
+	off      bool // chains and listeners count nothing
 	chain    *chain.Metrics
 	listener *listener.Metrics
 	cache    *cache.Metrics
 	upstream *upstream.Metrics
 }
+
+// unmeasured has chains and listeners count nothing: for the benchmark of what counting costs.
+var unmeasured = false
 
 var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1; the version is the label."}
 
@@ -58,9 +62,12 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
 	s.registry.MustRegister(info)
-	s.metrics = metrics{chain.NewMetrics(s.registry), listener.NewMetrics(s.registry), cache.NewMetrics(s.registry), upstream.NewMetrics(s.registry)}
+	s.metrics = metrics{unmeasured, chain.NewMetrics(s.registry), listener.NewMetrics(s.registry), cache.NewMetrics(s.registry), upstream.NewMetrics(s.registry)}
 	if f.Log.Queries {
 		s.queries = querylog.New(f.Log.QueryFile, f.Log.QueryFormat, s.registry, log)
+	}
+	if unmeasured {
+		s.metrics.listener = listener.Unmeasured()
 	}
 	var err error
 	s.runtime, err = wasm.NewRuntime(wasm.RuntimeConfig{CacheDir: f.Wasm.CacheDir, Log: log, Metrics: wasm.NewMetrics(s.registry)})
@@ -71,6 +78,7 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 		s.runtime.Close() //nolint:errcheck // the error above tells why
 		return nil, err
 	}
+	s.registry.MustRegister(tableMetrics{s})
 	return s, nil
 }
 

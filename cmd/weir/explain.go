@@ -76,6 +76,7 @@ TYPE is A unless given. The exit code is 0 whenever the query could be explained
 	f.BoolVar(&asJSON, "json", false, "print the trail as JSON")
 	cmd.MarkFlagsMutuallyExclusive("live", "admin")
 	cobra.CheckErr(cmd.MarkFlagFilename("config", "toml"))
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("listener", completeListener))
 	return cmd
 }
 

@@ -25,10 +25,12 @@ func runCommand() *cobra.Command {
 		Long: `Serve the configuration in FILE, by default config.toml, until SIGINT or SIGTERM. Then weir stops taking queries, answers those that
 are in flight, and ends.
 
-Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug.`,
+Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug. A file with mistakes is not served: they are printed as
+"weir check" does, and the exit code is 1.`,
 		Example: `  weir run /etc/weir/weir.toml
   WEIR_LOG__LEVEL=debug weir run`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, log, err := load(cmd, args)
 			if err != nil {
@@ -52,8 +54,12 @@ func checkCommand() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Check a configuration, as a start would, without serving it",
 		Long: `Check the configuration in FILE, by default config.toml: everything that a start does short of opening sockets. Zone files are read, filters are
-compiled, instantiated and configured. Every mistake is printed on a line of its own, with file and line, and the exit code is 1 then.`,
-		Args: cobra.MaximumNArgs(1),
+compiled, instantiated and configured. Every mistake is printed on a line of its own, as FILE:LINE: KEY: what is wrong: what would be right, and the exit
+code is 1 then. Warnings, such as for what nothing uses, are printed too, and leave the exit code at 0.`,
+		Example: `  weir check
+  weir check /etc/weir/weir.toml && systemctl reload weir`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, log, err := load(cmd, args)
 			if err != nil {

@@ -16,8 +16,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -49,7 +47,7 @@ type Chain struct {
 	fallback  int  // the default upstream, -1 none
 	retries   bool // some filter looks at SERVFAIL, so that an upstream may not spend all the time of a query
 	now       func() time.Time
-	queries   prometheus.Counter // nil: nothing is counted
+	queries   *tallies // nil: nothing is counted
 }
 
 var _ Handler = (*Chain)(nil)

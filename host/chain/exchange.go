@@ -15,6 +15,9 @@ type Upstream interface {
 	Name() string
 }
 
+// Shards is how many sets of counters there are of what is counted for each query, so that those who count at a time do not wait for each other.
+const Shards = 16
+
 // Exchange is one query and its answer, with the buffers for both. A listener keeps a bounded number of them and uses each again and again;
 // between Begin and the end nobody else touches it.
 //
@@ -26,6 +29,7 @@ type Exchange struct {
 	Query    message.Query    // the client's
 	Response message.Response // valid when done and not Dropped; its octets are in a buffer of the exchange
 	Dropped  bool             // a filter said that the client gets no response
+	Shard    uint8            // where this exchange counts; those that are at work at a time had better have different ones, see Shards
 
 	walk walk
 }

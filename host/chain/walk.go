@@ -39,7 +39,8 @@ type walk struct {
 	scratch []byte
 	call    Call
 	dropped bool
-	sample  int // calls of filters until the time of one is taken
+	sample  int   // calls of filters until the time of one is taken
+	shard   uint8 // of the exchange
 }
 
 // level is one question on its way through the filters after asker.
@@ -92,9 +93,10 @@ func (c *Chain) Begin(x *Exchange) bool {
 	}
 	w.chain, w.depth, w.rounds, w.dropped = c, 0, 0, false
 	x.Dropped = false
+	w.shard = x.Shard
 	c.enter(&w.levels[0], -1, &x.Query)
 	if c.queries != nil {
-		c.queries.Inc()
+		c.queries[x.Shard%Shards].n.Add(1)
 	}
 	return c.run(context.Background(), x, false)
 }

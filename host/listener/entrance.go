@@ -38,6 +38,7 @@ const (
 type jobs struct {
 	mu   sync.Mutex // guards following
 	free []*job
+	made uint
 }
 
 func (p *jobs) get() *job {
@@ -48,7 +49,10 @@ func (p *jobs) get() *job {
 		p.free = p.free[:n-1]
 		return j
 	}
-	return &job{query: make([]byte, 0, jobQuery), scratch: make([]byte, 0, jobScratch)}
+	p.made++
+	j := &job{query: make([]byte, 0, jobQuery), scratch: make([]byte, 0, jobScratch)}
+	j.exchange.Shard = uint8(p.made % chain.Shards)
+	return j
 }
 
 func (p *jobs) put(j *job) {
@@ -102,7 +106,9 @@ type entrance struct {
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
 // sent. arrived is when it was read.
 func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
-	e.counters.queries.Inc()
+	if t := e.counters.tallies; t != nil {
+		t[j.exchange.Shard%chain.Shards].queries.Add(1)
+	}
 	j.start, j.end = arrived, arrived
 	j.entered, j.logged = false, false
 	j.query = append(j.query[:0], msg...)
@@ -208,16 +214,16 @@ func (e *entrance) refuse(j *job, rcode uint16, ede []byte) []byte {
 func (e *entrance) finish(j *job) []byte {
 	q, r := &j.exchange.Query, &j.exchange.Response
 	out := r.Finish(q, q.Limit(e.maxUDP))
-	e.counters.response(r.RCODE)
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
 	if len(r.EDE) > 0 {
 		e.counters.explained(message.EDECode(r.EDE))
 	}
-	e.counters.octets.Observe(float64(len(out)))
 	j.end = e.now()
-	e.counters.duration.Observe(j.end.Sub(j.start).Seconds())
+	if t := e.counters.tallies; t != nil {
+		t[j.exchange.Shard%chain.Shards].response(r.RCODE, len(out), j.end.Sub(j.start))
+	}
 	if e.queries != nil {
 		e.logQuery(j, out, j.end)
 	}
