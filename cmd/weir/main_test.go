@@ -115,7 +115,7 @@ rule = [
 func TestExplain(t *testing.T) {
 	path := configFile(t)
 	out, errs, err := run(t, "explain", "www.b.test", "MX", "--config", path)
-	if err != nil || !strings.Contains(out, "weir.toml:8 rule[1]: zone b.test. -> NXDOMAIN") || !strings.Contains(errs, "empty caches") {
+	if err != nil || !strings.Contains(out, "weir.toml:9 rule[1]: zone b.test. -> NXDOMAIN") || !strings.Contains(errs, "empty caches") {
 		t.Errorf("%v\n%s\n%s", err, out, errs)
 	}
 	out, _, err = run(t, "explain", "www.b.test", "--config", path, "--json", "--client", "192.0.2.7", "--tcp")

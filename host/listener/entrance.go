@@ -23,7 +23,7 @@ type job struct {
 	start    time.Time
 	end      time.Time // of what the listener had to do with it so far
 	entered  bool      // the handler has seen it
-	logged   bool      // it is in the log of queries
+	counted  bool      // its response is in the metrics, and the log of queries
 	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer      // where a UDP query came from
 }
@@ -106,11 +106,8 @@ type entrance struct {
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
 // sent. arrived is when it was read.
 func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
-	if t := e.counters.tallies; t != nil {
-		t[j.exchange.Shard%chain.Shards].queries.Add(1)
-	}
 	j.start, j.end = arrived, arrived
-	j.entered, j.logged = false, false
+	j.entered, j.counted = false, false
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
@@ -123,7 +120,9 @@ func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, 
 	case ok:
 		return e.advance(context.Background(), j, false)
 	case rcode == message.Ignore:
-		e.counters.ignored.Inc()
+		if t := e.counters.of(j); t != nil {
+			t.ignored.Add(1)
+		}
 		return nil, true
 	}
 	e.counters.malformed.Inc()
@@ -175,7 +174,9 @@ func (e *entrance) advance(ctx context.Context, j *job, wait bool) (out []byte, 
 		return nil, false
 	}
 	if x.Dropped {
-		e.counters.dropped.Inc()
+		if t := e.counters.of(j); t != nil {
+			t.dropped.Add(1)
+		}
 		if e.queries != nil {
 			e.logQuery(j, nil, e.now())
 		}
@@ -221,21 +222,18 @@ func (e *entrance) finish(j *job) []byte {
 		e.counters.explained(message.EDECode(r.EDE))
 	}
 	j.end = e.now()
-	if t := e.counters.tallies; t != nil {
-		t[j.exchange.Shard%chain.Shards].response(r.RCODE, len(out), j.end.Sub(j.start))
+	if t := e.counters.of(j); t != nil && !j.counted {
+		t.response(r.RCODE, len(out), j.end.Sub(j.start))
 	}
-	if e.queries != nil {
+	if e.queries != nil && !j.counted {
 		e.logQuery(j, out, j.end)
 	}
+	j.counted = true // what is shed may be answered twice, and the second answer goes to the client
 	return out
 }
 
 // logQuery has a query logged whose response is out, nil for none.
 func (e *entrance) logQuery(j *job, out []byte, now time.Time) {
-	if j.logged { // what is shed may be answered twice, with the second answer for the client
-		return
-	}
-	j.logged = true
 	e.queries.Add(func(l *querylog.Entry) {
 		x := &j.exchange
 		q, r := &x.Query, &x.Response

@@ -19,7 +19,7 @@ type Metrics struct {
 	mu    sync.Mutex // guards following
 	tally map[label]*tallies
 
-	dropped, ignored, malformed, truncated, shed, panics *prometheus.CounterVec
+	malformed, truncated, shed, panics *prometheus.CounterVec
 
 	ede         *prometheus.CounterVec
 	inFlight    *prometheus.GaugeVec
@@ -36,8 +36,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		tally:     make(map[label]*tallies),
-		dropped:   counter("dropped_total", "Queries that a filter left without a response."),
-		ignored:   counter("ignored_total", "Messages without a response because they are no query: shorter than a header, or responses."),
 		malformed: counter("malformed_total", "Queries refused by the parser: FORMERR, NOTIMP, BADVERS, and REFUSED for transactions a proxy can't do."),
 		truncated: counter("truncated_total", "Responses with TC set because they were too large."),
 		shed:      counter("shed_total", "UDP queries that were not waited for because too many were."),
@@ -81,7 +79,7 @@ const shownEDEs = 31
 type counters struct {
 	*tallies // nil: nothing is counted
 
-	dropped, ignored, malformed, truncated, shed, panics counter
+	malformed, truncated, shed, panics counter
 
 	ede                   [shownEDEs + 1]atomic.Pointer[counter] // by code, the last one for all others; made when there is one
 	newEDE                func(code string) counter
@@ -95,8 +93,7 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 	}
 	t := transport.String()
 	c := &counters{
-		tallies: m.tallies(label{listener, t}),
-		dropped: m.dropped.WithLabelValues(listener, t), ignored: m.ignored.WithLabelValues(listener, t),
+		tallies:   m.tallies(label{listener, t}),
 		malformed: m.malformed.WithLabelValues(listener, t), truncated: m.truncated.WithLabelValues(listener, t),
 		shed: m.shed.WithLabelValues(listener, t), panics: m.panics.WithLabelValues(listener, t), inFlight: m.inFlight.WithLabelValues(listener, t),
 		newEDE: func(code string) counter { return m.ede.WithLabelValues(listener, t, code) },
@@ -112,7 +109,7 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 func uncounted() *counters {
 	var n nothing
 	return &counters{
-		dropped: n, ignored: n, malformed: n, truncated: n, shed: n, panics: n, inFlight: n, connections: n, evicted: n, refused: n,
+		malformed: n, truncated: n, shed: n, panics: n, inFlight: n, connections: n, evicted: n, refused: n,
 		newEDE: func(string) counter { return n },
 	}
 }

@@ -14,9 +14,6 @@ import (
 // line that goes to and fro between two processors costs as much as the query's way through a filter. So there are several sets of numbers, each
 // exchange has its place in one of them, and who asks for the metrics gets the sums.
 
-// rcodes is how many RCODEs have a number of their own; the last place is for all others.
-const rcodes = 17
-
 // shownRCODEs have a series of their own; all others share one.
 var shownRCODEs = [...]uint16{message.NOERROR, message.FORMERR, message.SERVFAIL, message.NXDOMAIN, message.NOTIMP, message.REFUSED, message.BADVERS}
 
@@ -30,14 +27,13 @@ var (
 	octetsBounds = [...]int{64, 128, 256, 512, 1232, 4096, 16384}
 )
 
-// tally is one set of numbers.
+// tally is one set of numbers. A response is counted in one place for its RCODE, its time and its size: an atomic addition takes 10 ns.
 type tally struct {
-	queries   atomic.Uint64
-	responses [rcodes + 1]atomic.Uint64
-	durations [len(durationBounds) + 1]atomic.Uint64
-	octets    [len(octetsBounds) + 1]atomic.Uint64
+	responses [len(shownRCODEs) + 1][len(durationBounds) + 1][len(octetsBounds) + 1]atomic.Uint64
 	duration  atomic.Int64 // sum, in nanoseconds
-	size      atomic.Uint64
+	octets    atomic.Uint64
+	dropped   atomic.Uint64 // by a filter
+	ignored   atomic.Uint64
 	_         [64]byte // no cache line is shared with the next one
 }
 
@@ -46,19 +42,19 @@ type tallies [chain.Shards]tally
 
 // response counts a response.
 func (t *tally) response(rcode uint16, octets int, took time.Duration) {
-	t.responses[min(rcode, rcodes)].Add(1)
-	n := 0
-	for n < len(durationBounds) && took > durationBounds[n] {
-		n++
+	r, d, o := 0, 0, 0
+	for r < len(shownRCODEs) && rcode != shownRCODEs[r] {
+		r++
 	}
-	t.durations[n].Add(1)
+	for d < len(durationBounds) && took > durationBounds[d] {
+		d++
+	}
+	for o < len(octetsBounds) && octets > octetsBounds[o] {
+		o++
+	}
+	t.responses[r][d][o].Add(1)
 	t.duration.Add(int64(took))
-	n = 0
-	for n < len(octetsBounds) && octets > octetsBounds[n] {
-		n++
-	}
-	t.octets[n].Add(1)
-	t.size.Add(uint64(octets))
+	t.octets.Add(uint64(octets))
 }
 
 // label tells tallies apart.
@@ -75,7 +71,9 @@ func (m *Metrics) tallies(l label) *tallies {
 }
 
 var (
-	descQueries   = desc("queries_total", "Messages received.")
+	descQueries   = desc("queries_total", "Messages received, when they have been dealt with.")
+	descDropped   = desc("dropped_total", "Queries that a filter left without a response.")
+	descIgnored   = desc("ignored_total", "Messages without a response because they are no query: shorter than a header, or responses.")
 	descResponses = desc("responses_total", "Responses by RCODE.", "rcode")
 	descDuration  = desc("duration_seconds", "From the query to its response.")
 	descOctets    = desc("response_octets", "Size of responses.")
@@ -87,7 +85,7 @@ func desc(name, help string, more ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descResponses, descDuration, descOctets} {
+	for _, d := range []*prometheus.Desc{descQueries, descDropped, descIgnored, descResponses, descDuration, descOctets} {
 		out <- d
 	}
 }
@@ -102,37 +100,38 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 }
 
 func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
-	var queries, other, size uint64
+	var octets, dropped, ignored, total uint64
 	var duration time.Duration
-	var responses [rcodes + 1]uint64
-	durations, octets := make([]uint64, len(durationBounds)+1), make([]uint64, len(octetsBounds)+1)
+	var rcodes [len(shownRCODEs) + 1]uint64
+	durations, sizes := make([]uint64, len(durationBounds)+1), make([]uint64, len(octetsBounds)+1)
 	for i := range t {
 		s := &t[i]
-		queries += s.queries.Load()
-		size += s.size.Load()
+		octets += s.octets.Load()
+		dropped += s.dropped.Load()
+		ignored += s.ignored.Load()
 		duration += time.Duration(s.duration.Load())
-		for n := range responses {
-			responses[n] += s.responses[n].Load()
-		}
-		for n := range durations {
-			durations[n] += s.durations[n].Load()
-		}
-		for n := range octets {
-			octets[n] += s.octets[n].Load()
+		for r := range s.responses {
+			for d := range s.responses[r] {
+				for o := range s.responses[r][d] {
+					n := s.responses[r][d][o].Load()
+					rcodes[r] += n
+					durations[d] += n
+					sizes[o] += n
+					total += n
+				}
+			}
 		}
 	}
 	count := func(d *prometheus.Desc, v uint64, more ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{l.listener, l.transport}, more...)...)
 	}
-	count(descQueries, queries)
-	for _, n := range responses {
-		other += n
+	count(descQueries, total+dropped+ignored)
+	count(descDropped, dropped)
+	count(descIgnored, ignored)
+	for r, rcode := range shownRCODEs {
+		count(descResponses, rcodes[r], message.RCODEString(rcode))
 	}
-	for _, rcode := range shownRCODEs {
-		count(descResponses, responses[rcode], message.RCODEString(rcode))
-		other -= responses[rcode]
-	}
-	count(descResponses, other, "other")
+	count(descResponses, rcodes[len(shownRCODEs)], "other")
 	histogram := func(d *prometheus.Desc, sum float64, counts []uint64, bound func(n int) float64) {
 		buckets, total := make(map[float64]uint64), uint64(0)
 		for n, c := range counts {
@@ -143,5 +142,13 @@ func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstHistogram(d, total, sum, buckets, l.listener, l.transport)
 	}
 	histogram(descDuration, duration.Seconds(), durations, func(n int) float64 { return durationBounds[n].Seconds() })
-	histogram(descOctets, float64(size), octets, func(n int) float64 { return float64(octetsBounds[n]) })
+	histogram(descOctets, float64(octets), sizes, func(n int) float64 { return float64(octetsBounds[n]) })
+}
+
+// of returns where j counts, nil when nothing is counted.
+func (c *counters) of(j *job) *tally {
+	if c.tallies == nil {
+		return nil
+	}
+	return &c.tallies[j.exchange.Shard%chain.Shards]
 }
