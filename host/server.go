@@ -173,3 +173,6 @@ func (s *Server) Close() error {
 	s.current.close()
 	return errors.Join(err, s.runtime.Close())
 }
+
+// ReopenLogs has the file of the log of queries closed, and the one opened that is at its path now, since the old one was renamed.
+func (s *Server) ReopenLogs() { s.queries.Reopen() }

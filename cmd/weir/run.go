@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
@@ -24,6 +25,8 @@ func runCommand() *cobra.Command {
 		Short: "Serve a configuration",
 		Long: `Serve the configuration in FILE, by default config.toml, until SIGINT or SIGTERM. Then weir stops taking queries, answers those that
 are in flight, and ends.
+
+SIGHUP has the file of the log of queries begun anew, for those who rotate it.
 
 Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug. A file with mistakes is not served: they are printed as
 "weir check" does, and the exit code is 1.`,
@@ -44,7 +47,13 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 			if err := s.Listen(ctx); err != nil {
 				return errors.Join(err, s.Close())
 			}
-			return errors.Join(s.Run(ctx), s.Close())
+			serving, stop := context.WithCancel(ctx)
+			var hangups sync.WaitGroup
+			hangups.Go(func() { onHangup(serving, s.ReopenLogs) })
+			err = s.Run(ctx)
+			stop()
+			hangups.Wait()
+			return errors.Join(err, s.Close())
 		},
 	}
 }
