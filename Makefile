@@ -5,11 +5,12 @@ GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CONFIG        ?= config.toml
 FUZZTIME      ?= 10m
+EQUAL         ?= 1000000
 BENCH         ?= .
 COUNT         ?= 1
 export CGO_ENABLED ?= 0
 
-.PHONY: build filters run test race fuzz bench lint format check clean
+.PHONY: build filters run test race equal fuzz bench lint format check clean
 
 build: filters ## bin/weir, one static file with the built-in filters in it
 	$(GO) build -trimpath -ldflags="-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
@@ -26,6 +27,9 @@ test: filters ## every test that needs nothing but Go
 
 race: filters ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
+	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
 
 fuzz: ## each fuzz target for FUZZTIME, two at a time
 	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME)

@@ -20,7 +20,7 @@ var dist embed.FS
 var ErrNotBuilt = errors.New("this weir was built without its filters: run make filters, and build it again")
 
 // names are the filters that a complete build has.
-var names = []string{"alternate", "authority", "rules"}
+var names = []string{"acl", "alternate", "authority", "hosts", "rewrite", "rules", "template"}
 
 // Names returns the names of the filters that come with weir, sorted, whether they were built or not.
 func Names() []string { return slices.Clone(names) }

@@ -15,12 +15,13 @@ type door struct {
 	scopes *listener.Scopes
 	chains []*chain.Chain // by scope
 	other  *chain.Chain
+	index  uint16 // of the listener
 }
 
 var _ chain.Handler = (*door)(nil)
 
-func newDoor(c listener.Config, chains map[string]*chain.Chain) (*door, error) {
-	d := &door{other: chains[c.Chain]}
+func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*door, error) {
+	d := &door{other: chains[c.Chain], index: index}
 	for _, s := range c.Scope {
 		d.chains = append(d.chains, chains[s.Chain])
 	}
@@ -34,6 +35,7 @@ func newDoor(c listener.Config, chains map[string]*chain.Chain) (*door, error) {
 // Begin implements chain.Handler.
 func (d *door) Begin(x *chain.Exchange) bool {
 	q := &x.Query
+	q.Listener = d.index // as it is now: it may be another one after a reload
 	if scope, ok := d.scopes.Find(q.Client.Addr()); ok {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {

@@ -20,7 +20,10 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.listenerAt(question.Listener)
+	x := new(chain.Exchange)
+	g, leave := s.enter(x)
+	defer leave()
+	n, err := g.listenerAt(question.Listener)
 	if err != nil {
 		return nil, err
 	}
@@ -28,16 +31,15 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	if !client.IsValid() {
 		client = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	x := new(chain.Exchange)
 	q := &x.Query
 	rcode, ok := q.Parse(wire)
-	config, door := s.file.Listeners[n], s.current.doors[n]
-	run := explain.Run{Exchange: x, Listener: config.Address, Start: s.now(), Position: s.file.Position}
+	config, door := g.file.Listeners[n], g.doors[n]
+	run := explain.Run{Exchange: x, Listener: config.Address, Start: s.now(), Position: g.file.Position}
 	q.Client, q.Listener, q.Scope = netip.AddrPortFrom(client, 0), uint16(n), message.None
 	if question.TCP {
 		q.Transport = message.TCP
 	}
-	q.Deadline, q.Trace = run.Start.Add(s.file.Budget), new(message.Trace)
+	q.Deadline, q.Trace = run.Start.Add(g.file.Budget), new(message.Trace)
 	if !ok {
 		q.Trace.Add(message.Step{Part: "listener", Event: "refused", RCODE: message.RCODEString(rcode)}, "no query that a proxy can answer: %s", message.RCODEString(rcode))
 		x.Response.SetRCODE(nil, q, rcode)
@@ -52,14 +54,27 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	return explain.New(run), nil
 }
 
-// listenerAt returns the index of the listener with this address, in the configuration or as it was bound; the first for the empty address.
-func (s *Server) listenerAt(address string) (int, error) {
+// enter returns the present generation, which stays until leave is called.
+func (s *Server) enter(x *chain.Exchange) (g *generation, leave func()) {
+	for {
+		g = s.present.Load()
+		lease := g.users.of(x)
+		lease.Add(1)
+		if s.present.Load() == g { // else there is another one, and this one may be gone
+			return g, func() { lease.Add(-1) }
+		}
+		lease.Add(-1)
+	}
+}
+
+// listenerAt returns the index of the listener with this address; the first for the empty address.
+func (g *generation) listenerAt(address string) (int, error) {
 	if address == "" {
 		return 0, nil
 	}
 	var known []string
-	for i, c := range s.file.Listeners {
-		if c.Address == address || i < len(s.listeners) && s.listeners[i].Addr().String() == address {
+	for i, c := range g.file.Listeners {
+		if c.Address == address {
 			return i, nil
 		}
 		known = append(known, c.Address)

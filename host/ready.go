@@ -1,7 +1,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,16 +8,14 @@ import (
 	"github.com/weirdns/weir/host/admin"
 )
 
-var errNotServing = errors.New("not serving")
-
 // sources are the pages of the admin server.
 func (s *Server) sources() admin.Sources {
 	return admin.Sources{Metrics: s.registry, Healthy: s.healthy, Ready: s.ready, Explain: s.Explain}
 }
 
 func (s *Server) healthy() error {
-	if !s.serving.Load() {
-		return errNotServing
+	if state := s.State(); state != Serving && state != LameDuck {
+		return fmt.Errorf("not serving: %v", state)
 	}
 	return nil
 }
@@ -27,24 +24,26 @@ func (s *Server) healthy() error {
 // unless the operator says otherwise: see RATIONALE.md.
 func (s *Server) ready() admin.Readiness {
 	r := admin.Readiness{Reasons: []string{}, Warnings: []string{}}
-	if err := s.healthy(); err != nil {
-		r.Reasons = append(r.Reasons, err.Error())
+	if state := s.State(); state != Serving { // a lame duck answers, and wants no more to come
+		r.Reasons = append(r.Reasons, "not serving: "+state.String())
 	}
+	g := s.present.Load()
 	found := func(kind, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
-		if slices.Contains(s.file.Admin.NotReady, kind) {
+		if slices.Contains(g.file.Admin.NotReady, kind) {
 			r.Reasons = append(r.Reasons, text)
 		} else {
 			r.Warnings = append(r.Warnings, text)
 		}
 	}
-	g := s.current
-	for _, t := range g.tables {
+	for _, c := range g.file.Tables { // in the order of the file
+		t := g.tables[c.Name].table
 		if t.Stale() {
 			found("tables", "table %s could not be read anew: what was read at %s is in force", t.Name(), t.Stats().Loaded.UTC().Format(time.RFC3339))
 		}
 	}
-	for _, u := range g.groups {
+	for _, c := range g.file.Upstreams {
+		u := g.groups[c.Name].group
 		servers, down := u.Stats(), 0
 		for _, s := range servers {
 			if !s.Up {

@@ -55,15 +55,16 @@ zones = ["held"]
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if r := s.ready(); r.Ready || !slices.Contains(r.Reasons, "not serving") {
+			if r := s.ready(); r.Ready || !slices.Contains(r.Reasons, "not serving: starting") {
 				t.Errorf("before it serves: %+v", r)
 			}
-			s.serving.Store(true)
+			s.state.Store(int32(Serving))
+			defer s.state.Store(int32(Starting)) // as it is for Close
 			if r := s.ready(); !r.Ready || !slices.Contains(r.Warnings, "upstream up has no servers") {
 				t.Errorf("without servers: %+v", r)
 			}
 			write(zone, "$ORIGIN held.test.\n@ 60 IN A nowhere\n")
-			if err := s.current.tables[0].Reload(); err == nil {
+			if err := s.current.tables["held"].table.Reload(); err == nil {
 				t.Fatal("a broken zone was taken")
 			}
 			r := s.ready()

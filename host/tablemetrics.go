@@ -27,7 +27,8 @@ func (m tableMetrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m tableMetrics) Collect(out chan<- prometheus.Metric) {
-	for _, t := range m.server.current.tables {
+	for _, p := range m.server.present.Load().tables {
+		t := p.table
 		show := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
 			out <- prometheus.MustNewConstMetric(d, kind, v, t.Name())
 		}

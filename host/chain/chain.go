@@ -21,6 +21,8 @@ import (
 
 // Roles of filters that the chain knows, abi/README.md section 8.
 const (
+	RoleAccess    = "access"
+	RoleAnswer    = "answer"
 	RoleAuthority = "authority"
 	RoleRoute     = "route"
 	RoleRetry     = "retry"

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/weirdns/weir/host/message"
 )
@@ -30,6 +31,9 @@ type Exchange struct {
 	Response message.Response // valid when done and not Dropped; its octets are in a buffer of the exchange
 	Dropped  bool             // a filter said that the client gets no response
 	Shard    uint8            // where this exchange counts; those that are at work at a time had better have different ones, see Shards
+
+	// Lease is for the handler that hands x to a chain: where it counts that x is under way. Nobody else touches it.
+	Lease *atomic.Int64
 
 	walk walk
 }

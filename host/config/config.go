@@ -45,6 +45,8 @@ type layout struct {
 	Admin        admin.Config               `koanf:"admin"`
 	Budget       time.Duration              `koanf:"budget"`
 	Drain        time.Duration              `koanf:"drain"`
+	Lameduck     time.Duration              `koanf:"lameduck"`
+	Watch        bool                       `koanf:"watch"`
 	Wasm         Wasm                       `koanf:"wasm"`
 	Policy       policy                     `koanf:"policy"`
 	PrivateZones []string                   `koanf:"private_zones"`
@@ -67,6 +69,10 @@ type File struct {
 	Admin  admin.Config
 	Budget time.Duration // how long a query may take in all
 	Drain  time.Duration // how long a stop waits for the queries that are on their way; 0 for not at all
+	// Lameduck is how long weir serves on after it is told to stop, so that whoever balances load sees it and goes elsewhere.
+	Lameduck time.Duration
+	// Watch has weir reload when the file, or the module of a filter, changes.
+	Watch  bool
 	Wasm   Wasm
 	Policy upstream.Policy // with the addresses of the listeners
 	// PrivateZones are canonical names in wire format: only upstreams with Private may be asked for what is in them.
@@ -238,6 +244,8 @@ func (l *loader) decode() error {
 		l.unmarshal("admin", &f.Admin),
 		l.unmarshal("budget", &f.Budget),
 		l.unmarshal("drain", &f.Drain),
+		l.unmarshal("lameduck", &f.Lameduck),
+		l.unmarshal("watch", &f.Watch),
 		l.unmarshal("wasm", &f.Wasm),
 		l.unmarshal("policy", &p),
 		l.unmarshal("private_zones", &zones),

@@ -243,6 +243,10 @@ func parseQuery(words []string) (*query, error) {
 			if i == len(words) {
 				return nil, fmt.Errorf("%s: want something behind it", w)
 			}
+			if w == "from" && words[i] == "nobody" { // a query of the host's own
+				q.address = netip.Addr{}
+				continue
+			}
 			if w == "from" {
 				if q.address, err = netip.ParseAddr(words[i]); err != nil {
 					return nil, err

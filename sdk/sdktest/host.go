@@ -156,7 +156,7 @@ func (h *Host) TableExact(number uint32, name, out []byte) int64 {
 func (h *Host) TableNext(number uint32, key, out []byte) int64 {
 	h.count()
 	t := h.tables[number]
-	next, ok := t.next(string(key))
+	next, ok := t.next(key)
 	if !ok {
 		return -1
 	}
@@ -167,8 +167,12 @@ func (h *Host) TableNext(number uint32, key, out []byte) int64 {
 	return int64(len(next))<<32 | int64(len(value))
 }
 
-// TablePrefix implements [sdk.Host]; the host of tests has no tables of prefixes.
-func (h *Host) TablePrefix(uint32, []byte, []byte) int64 { return -1 }
+// TablePrefix implements [sdk.Host].
+func (h *Host) TablePrefix(number uint32, address, out []byte) int64 {
+	h.count()
+	value, bits, ok := h.tables[number].prefix(address)
+	return give(bits, value, ok, out)
+}
 
 // give copies a value, if it fits, and makes the result of a table function.
 func give(matched int, value []byte, ok bool, out []byte) int64 {

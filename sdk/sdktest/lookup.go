@@ -45,7 +45,8 @@ type found struct {
 	own            bool // it is one of the filter's own names
 }
 
-// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names that holds it, or the own names.
+// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names or hosts file that holds it, or the
+// own names.
 // abi/README.md section 4.
 func (h *Host) look(name string) (f found, ok bool) {
 	apex := 0
@@ -61,7 +62,7 @@ func (h *Host) look(name string) (f found, ok bool) {
 		return f, true
 	}
 	for i, t := range h.tables {
-		if t.kind != abi.TableNames { // the own names come last
+		if t.kind != abi.TableNames && t.kind != abi.TableHosts { // the own names come last
 			continue
 		}
 		if value, size, ok := t.longest([]byte(name)); ok {

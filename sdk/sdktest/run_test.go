@@ -85,7 +85,7 @@ func TestZone(t *testing.T) {
 		t.Error("longest(test.): got a key, want none")
 	}
 	var walk []string
-	for key, ok := z.next(""); ok; key, ok = z.next(key) {
+	for key, ok := z.next(nil); ok; key, ok = z.next([]byte(key)) {
 		walk = append(walk, string(sdk.AppendText(nil, []byte(key))))
 	}
 	if got, want := strings.Join(walk, " "), `z.test. cut.z.test. ns.cut.z.test. d.z.test. x.d.z.test. w.z.test. *.w.z.test.`; got != want {
