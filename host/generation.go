@@ -296,6 +296,9 @@ func (g *generation) makeChains(s *Server, f *config.File, endpoints []chain.Ups
 			}
 		}
 		g.chains[c.Name] = chain.New(c.Name, walk, endpoints, fallback, c.Config.Precedence == chain.PrecedenceRules, s.now)
+		if !s.metrics.off {
+			g.chains[c.Name].Measure(s.metrics.chain)
+		}
 	}
 	return errs.Err()
 }

@@ -56,6 +56,7 @@ func (s *Server) reload(ctx context.Context, f *config.File) error {
 	gone := slices.DeleteFunc(slices.Clone(s.listeners), func(l *listening) bool { return slices.Contains(listeners, l) })
 	g.hold()
 	s.current, s.listeners = g, listeners
+	s.present.Store(g)
 	for i, l := range listeners {
 		l.entry.way.Store(&way{g.doors[i], &g.users})
 	}
@@ -77,6 +78,7 @@ func restartOnly(old, f *config.File) error {
 	}{
 		{"admin", !reflect.DeepEqual(old.Admin, f.Admin)},
 		{"wasm.cache_dir", old.Wasm != f.Wasm},
+		{"log.queries", old.Log.Queries != f.Log.Queries || old.Log.QueryFormat != f.Log.QueryFormat || old.Log.QueryFile != f.Log.QueryFile},
 		{"log.format", old.Log.Format != f.Log.Format},
 	} {
 		if setting.changed {

@@ -230,13 +230,13 @@ func (c *Cache) give(q *message.Query, dst []byte, f *found, k []byte, hash uint
 	}
 	if f.state == staleNow {
 		if q.Trace != nil {
-			q.Trace.Add("cache "+c.name, "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
+			q.Trace.Add(c.step("stale"), "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
 		}
 		return f.appendStaleTo(dst, seconds(c.config.StaleTTL))
 	}
 	age := f.age(now)
 	if q.Trace != nil {
-		q.Trace.Add("cache "+c.name, "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
+		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
 	}
 	return f.appendTo(dst, age)
 }
@@ -244,7 +244,7 @@ func (c *Cache) give(q *message.Query, dst []byte, f *found, k []byte, hash uint
 func (c *Cache) giveStale(q *message.Query, dst []byte, held *found, why string) message.Response {
 	c.stales.Add(1)
 	if q.Trace != nil {
-		q.Trace.Add("cache "+c.name, "stale for %d s, given because %s", held.over(c.clock()), why)
+		q.Trace.Add(c.step("stale"), "stale for %d s, given because %s", held.over(c.clock()), why)
 	}
 	return held.appendStaleTo(dst, seconds(c.config.StaleTTL))
 }
@@ -289,6 +289,11 @@ func (c *Cache) Close() {
 // over is how many whole seconds ago the life of an item ended.
 func (it *item) over(now int64) int64 { return (now - it.end()) / int64(time.Second) }
 
+// step is a step of a trace that the cache is to fill in.
+func (c *Cache) step(event string) message.Step {
+	return message.Step{Part: "cache " + c.name, Event: event}
+}
+
 func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 	if q.Trace == nil {
 		return
@@ -298,22 +303,22 @@ func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 		what = fmt.Sprintf("stale for %d s", held.over(now))
 	}
 	how := [...]string{alone: "asking the upstream", leader: "asking the upstream", follower: "waiting for a query that is under way"}[r]
-	q.Trace.Add("cache "+c.name, "%s: %s", what, how)
+	q.Trace.Add(c.step("miss"), "%s: %s", what, how)
 }
 
 // traceLanding tells the leader what happened on the way.
 func (c *Cache) traceLanding(q *message.Query, f *flight) {
 	for _, s := range f.trace.Steps {
-		q.Trace.Add(s.Part, "%s", s.Text)
+		q.Trace.Add(s, "%s", s.Text)
 	}
 	switch d := &f.decision; {
 	case f.kept:
-		q.Trace.Add("cache "+c.name, "stored for %d s (%s)", d.life, d.kind)
+		q.Trace.Add(c.step("stored"), "stored for %d s (%s)", d.life, d.kind)
 	case d.keep && d.kind == failure:
-		q.Trace.Add("cache "+c.name, "not stored: it is a failure, and there is an answer")
+		q.Trace.Add(c.step("passed"), "not stored: it is a failure, and there is an answer")
 	case d.keep:
-		q.Trace.Add("cache "+c.name, "not stored: it is too large")
+		q.Trace.Add(c.step("passed"), "not stored: it is too large")
 	case d.why != "":
-		q.Trace.Add("cache "+c.name, "not stored: %s", d.why)
+		q.Trace.Add(c.step("passed"), "not stored: %s", d.why)
 	}
 }
