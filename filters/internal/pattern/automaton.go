@@ -16,7 +16,7 @@ type automaton struct {
 	pattern *Pattern
 	octets  []rune            // one of each kind; the last is the end, -1
 	states  map[string]uint16 // numbers of the states
-	pending    []state
+	pending []state
 	largest int // number of instructions that were at one place
 }
 
