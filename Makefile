@@ -5,11 +5,12 @@ GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CONFIG        ?= config.toml
 FUZZTIME      ?= 10m
+EQUAL         ?= 1000000
 BENCH         ?= .
 COUNT         ?= 1
 export CGO_ENABLED ?= 0
 
-.PHONY: build filters run test race fuzz bench lint format check clean
+.PHONY: build filters run test race equal fuzz bench lint format check clean
 
 build: filters ## bin/weir, one static file with the built-in filters in it
 	$(GO) build -trimpath -ldflags="-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
@@ -27,6 +28,9 @@ test: filters ## every test that needs nothing but Go
 race: filters ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race ./...
 
+equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
+	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
+
 fuzz: ## each fuzz target for FUZZTIME, two at a time
 	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME)
 
@@ -36,7 +40,7 @@ bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.
 lint: ## the linters of .golangci.yml, for the host and for the guests, whose tests run on the host
 	test -x bin/golangci-lint || GOBIN=$(CURDIR)/bin $(GO) install $(GOLANGCI)
 	bin/golangci-lint run ./...
-	GOOS=wasip1 GOARCH=wasm bin/golangci-lint run --tests=false ./sdk/... ./filters/...
+	GOOS=wasip1 GOARCH=wasm bin/golangci-lint run --tests=false ./sdk/... ./filters/... ./examples/...
 
 format: ## gofmt
 	gofmt -w $$(git ls-files '*.go')
@@ -45,4 +49,4 @@ check: format lint test ## what a change must pass; fails if formatting changed 
 	git diff --exit-code
 
 clean:
-	rm -rf bin filters/dist/*.wasm
+	rm -rf bin filters/dist/*.wasm filters/dist/*.zip

@@ -151,6 +151,7 @@ const (
 	TableZone     = "zone"
 	TableNames    = "names"
 	TablePrefixes = "prefixes"
+	TableHosts    = "hosts"
 )
 
 // Pack makes the i64 that a filter returns. README.md section 3.

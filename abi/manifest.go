@@ -19,6 +19,8 @@ const MaxManifestSize = 256 << 10
 
 // Roles that a manifest can name. README.md section 8.
 const (
+	RoleAccess    = "access"    // decides who may ask
+	RoleAnswer    = "answer"    // answers by itself
 	RoleAuthority = "authority" // answers from its tables
 	RoleRoute     = "route"     // chooses an upstream
 	RoleRetry     = "retry"     // asks again on the way up
@@ -55,7 +57,7 @@ var (
 	manifestName    = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	manifestVersion = regexp.MustCompile(`^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 	manifestGrants  = []string{GrantForward, GrantAsk, GrantRewrite, GrantTables, GrantLog, GrantMetrics}
-	manifestRoles   = []string{"", RoleAuthority, RoleRoute, RoleRetry}
+	manifestRoles   = []string{"", RoleAccess, RoleAnswer, RoleAuthority, RoleRoute, RoleRetry}
 )
 
 // Validate says what is wrong with m, all at once, one mistake a line; nil when nothing is. It does not compile the schema,

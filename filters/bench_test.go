@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/filters/build/driver"
+	"github.com/weirdns/weir/filters/internal/guest"
 	"github.com/weirdns/weir/sdk/sdktest"
 )
 
@@ -16,7 +17,7 @@ import (
 // functions are those of sdktest in a bare wazero, so figures of the host itself are a little different.
 
 // benchCall calls one phase with one query, which is written anew each time.
-func benchCall(b *testing.B, i *instance, phase byte, name string, qtype uint16, want uint8) {
+func benchCall(b *testing.B, i *guest.Instance, phase byte, name string, qtype uint16, want uint8) {
 	b.Helper()
 	frame := query(name, qtype)
 	frame[abi.FramePhase] = phase
@@ -26,12 +27,12 @@ func benchCall(b *testing.B, i *instance, phase byte, name string, qtype uint16,
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(i.Frame(), frame)
-		i.call(i.phases[phase])
-		if got := uint8(i.stack[0] >> 56); got != want {
-			b.Fatalf("got verdict %#x, want %d", i.stack[0], want)
+		i.Invoke(i.Phases[phase])
+		if got := uint8(i.Stack[0] >> 56); got != want {
+			b.Fatalf("got verdict %#x, want %d", i.Stack[0], want)
 		}
 	}
-	b.ReportMetric(float64(i.module.Memory().Size())/(1<<20), "MiB")
+	b.ReportMetric(float64(i.Module.Memory().Size())/(1<<20), "MiB")
 }
 
 // query is a frame up to the end of its message: a query with an OPT record.
@@ -59,8 +60,8 @@ func query(name string, qtype uint16) []byte {
 }
 
 // lookup adds what the host finds before a call, if the first table has the very QNAME.
-func lookup(i *instance, frame []byte) []byte {
-	h, le := i.ctx.Value(hostKey{}).(unlimited), binary.LittleEndian
+func lookup(i *guest.Instance, frame []byte) []byte {
+	h, le := i.Host().(unlimited), binary.LittleEndian
 	name := frame[abi.FrameQname:][:le.Uint16(frame[abi.FrameQnameSize:])]
 	value := make([]byte, 4096)
 	n := h.TableExact(0, name, value)
@@ -77,7 +78,7 @@ func lookup(i *instance, frame []byte) []byte {
 }
 
 // open1 opens an instance of a filter with a configuration.
-func open1(b *testing.B, filter, file string) *instance {
+func open1(b *testing.B, filter, file string) *guest.Instance {
 	b.Helper()
 	module, err := driver.Module(b.Context(), filter)
 	if err != nil {
@@ -91,7 +92,7 @@ func open1(b *testing.B, filter, file string) *instance {
 	if err != nil {
 		b.Fatal(err)
 	}
-	i, err := newRuntime(b.Context(), b, module).instantiate(unlimited{h})
+	i, err := guest.New(b.Context(), b, module).Instantiate(unlimited{h})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -154,28 +155,81 @@ other
 		b.ReportAllocs()
 		for b.Loop() {
 			copy(i.Frame(), frame)
-			i.call(i.phases[abi.PhaseResponse])
-			if got := uint8(i.stack[0] >> 56); got != abi.Forward {
-				b.Fatalf("got verdict %#x", i.stack[0])
+			i.Invoke(i.Phases[abi.PhaseResponse])
+			if got := uint8(i.Stack[0] >> 56); got != abi.Forward {
+				b.Fatalf("got verdict %#x", i.Stack[0])
 			}
 		}
 	})
 }
 
+func BenchmarkACL(b *testing.B) {
+	i := open1(b, "acl", `-- config.json --
+{"rule": [
+	{"action": "drop", "tables": ["offenders"]},
+	{"action": "filter", "types": ["ANY"]},
+	{"action": "allow", "zones": ["corp.test", "lab.test"]},
+	{"action": "allow", "clients": ["10.0.0.0/8", "172.16.0.0/12", "192.0.2.0/24", "fd00::/8"]},
+	{"action": "refuse"}
+]}
+-- table offenders prefixes --
+198.51.100.0/24
+`)
+	b.Run("allow", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.corp.test", 1, abi.Next) })
+	b.Run("refuse", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.example.com", 1, abi.Respond) })
+}
+
+func BenchmarkHosts(b *testing.B) {
+	var file strings.Builder
+	file.WriteString("-- config.json --\n{\"tables\": [\"local\"]}\n-- table local hosts --\n")
+	for n := range 10_000 {
+		fmt.Fprintf(&file, "192.0.2.%d host%d.corp.test\n", n%256, n)
+	}
+	i := open1(b, "hosts", file.String())
+	b.Run("answer", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "host4711.corp.test", 1, abi.Respond) })
+	b.Run("nodata", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "host4711.corp.test", 28, abi.Respond) })
+}
+
+func BenchmarkRewrite(b *testing.B) {
+	i := open1(b, "rewrite", `-- config.json --
+{"rule": [
+	{"name": "old.example.com", "to": "new.example.com"},
+	{"zone": "corp.test", "to": "corp.example"},
+	{"regex": "^([a-z]+)-(us|eu)\\.svc\\.test\\.$", "to": "$1.$2.svc.example"}
+]}
+`)
+	b.Run("zone", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.corp.test", 1, abi.Rewrite) })
+	b.Run("regex", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "web-eu.svc.test", 1, abi.Rewrite) })
+	b.Run("none", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.example.com", 1, abi.Next) })
+}
+
+func BenchmarkTemplate(b *testing.B) {
+	i := open1(b, "template", `-- config.json --
+{"template": [
+	{"types": ["AAAA"]},
+	{"zones": ["ip.test"], "types": ["A"], "regex": "^ip-([0-9]+)-([0-9]+)-([0-9]+)-([0-9]+)[.]",
+	 "answer": ["{{ .Name }} 60 IN A {{ index .Match 1 }}.{{ index .Match 2 }}.{{ index .Match 3 }}.{{ index .Match 4 }}"]}
+]}
+`)
+	b.Run("rcode", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.example.com", 28, abi.Respond) })
+	b.Run("record", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "ip-192-0-2-7.ip.test", 1, abi.Respond) })
+	b.Run("none", func(b *testing.B) { benchCall(b, i, abi.PhaseQuery, "www.example.com", 1, abi.Next) })
+}
+
 // BenchmarkInstantiate is what a start and each further instance cost: instantiate, _initialize, configure.
 func BenchmarkInstantiate(b *testing.B) {
-	for _, name := range []string{"authority", "rules", "alternate"} {
+	for _, name := range []string{"authority", "rules", "alternate", "acl", "hosts", "rewrite", "template"} {
 		b.Run(name, func(b *testing.B) {
 			file := map[string]string{
 				"authority": "-- config.json --\n{\"zones\": [\"corp\"]}\n-- table corp zone --\ncorp.test. 1 SOA ns. host. 1 2 3 4 5\n",
 				"rules":     "-- config.json --\n{\"rule\": [{\"zone\": \".\", \"drop\": true}]}\n",
 				"alternate": "-- config.json --\n{\"alternate\": [{\"nodata\": true, \"upstream\": \"a\"}]}\n-- upstreams --\na\n",
+				"acl":       "-- config.json --\n{\"rule\": [{\"action\": \"refuse\", \"clients\": [\"10.0.0.0/8\"]}]}\n",
+				"hosts":     "-- config.json --\n{\"tables\": [\"h\"]}\n-- table h hosts --\n192.0.2.1 a\n",
+				"rewrite":   "-- config.json --\n{\"rule\": [{\"regex\": \"^(.*)[.]a[.]$\", \"to\": \"$1.b\"}]}\n",
+				"template":  "-- config.json --\n{\"template\": [{\"types\": [\"AAAA\"]}]}\n",
 			}[name]
 			f, err := sdktest.ParseFile(name, []byte(file))
-			if err != nil {
-				b.Fatal(err)
-			}
-			h, err := sdktest.NewHost(f)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -183,17 +237,21 @@ func BenchmarkInstantiate(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			r := newRuntime(b.Context(), b, module)
+			r := guest.New(b.Context(), b, module)
 			b.ReportMetric(float64(len(module)), "octets")
 			for b.Loop() {
-				i, err := r.instantiate(h)
+				h, err := sdktest.NewHost(f) // each has the own names of its instance
+				if err != nil {
+					b.Fatal(err)
+				}
+				i, err := r.Instantiate(h)
 				if err != nil {
 					b.Fatal(err)
 				}
 				if result, text := i.Configure(len(h.Document())); int64(result) < 0 {
 					b.Fatalf("configure: %s", text)
 				}
-				i.module.Close(context.Background())
+				i.Module.Close(context.Background())
 			}
 		})
 	}

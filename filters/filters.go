@@ -20,7 +20,7 @@ var dist embed.FS
 var ErrNotBuilt = errors.New("this weir was built without its filters: run make filters, and build it again")
 
 // names are the filters that a complete build has.
-var names = []string{"alternate", "authority", "rules"}
+var names = []string{"acl", "alternate", "authority", "hosts", "rewrite", "rules", "template"}
 
 // Names returns the names of the filters that come with weir, sorted, whether they were built or not.
 func Names() []string { return slices.Clone(names) }
@@ -33,6 +33,16 @@ func Module(name string) ([]byte, bool) {
 	}
 	module, err := fs.ReadFile(dist, "dist/"+name+".wasm")
 	return module, err == nil
+}
+
+// SDK returns the sources of the SDK as a zip archive, for the folder of a new filter: go.mod, but for its first line, and the folder
+// vendor. The error is [ErrNotBuilt].
+func SDK() ([]byte, error) {
+	archive, err := fs.ReadFile(dist, "dist/sdk.zip")
+	if err != nil {
+		return nil, ErrNotBuilt
+	}
+	return archive, nil
 }
 
 // Built returns nil if all filters of Names are in this program, [ErrNotBuilt] if not.

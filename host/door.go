@@ -15,12 +15,13 @@ type door struct {
 	scopes *listener.Scopes
 	chains []*chain.Chain // by scope
 	other  *chain.Chain
+	index  uint16 // of the listener
 }
 
 var _ chain.Handler = (*door)(nil)
 
-func newDoor(c listener.Config, chains map[string]*chain.Chain) (*door, error) {
-	d := &door{other: chains[c.Chain]}
+func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*door, error) {
+	d := &door{other: chains[c.Chain], index: index}
 	for _, s := range c.Scope {
 		d.chains = append(d.chains, chains[s.Chain])
 	}
@@ -34,16 +35,21 @@ func newDoor(c listener.Config, chains map[string]*chain.Chain) (*door, error) {
 // Begin implements chain.Handler.
 func (d *door) Begin(x *chain.Exchange) bool {
 	q := &x.Query
+	q.Listener = d.index // as it is now: it may be another one after a reload
 	if scope, ok := d.scopes.Find(q.Client.Addr()); ok {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {
-			q.Trace.Add("listener", "client %s is in scope %d: chain %s", q.Client.Addr(), scope, d.chains[scope].Name())
+			name := d.chains[scope].Name()
+			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].clients}: chain %s",
+				q.Client.Addr(), q.Listener, scope, name)
 		}
 		return d.chains[scope].Begin(x)
 	}
 	q.Scope = message.None
 	if q.Trace != nil {
-		q.Trace.Add("listener", "client %s is in no scope: chain %s", q.Client.Addr(), d.other.Name())
+		name := d.other.Name()
+		q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in no scope: {listener[%d].chain} says %s",
+			q.Client.Addr(), q.Listener, name)
 	}
 	return d.other.Begin(x)
 }

@@ -2,10 +2,13 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
+	"maps"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,46 +26,87 @@ import (
 // generation is everything that one configuration makes, but for the listeners: tables, upstreams, filters and chains that belong together. It is built
 // and checked as a whole before any query sees it.
 //
-//  1. build makes it. Nothing runs yet, but it can answer.
-//  2. run does its background work, until the context is done.
-//  3. close frees the filters. No query is in it any more.
+//  1. build makes it, with the parts of the one before that stay as they are. Nothing that is new runs yet, but it can answer.
+//  2. hold takes its parts; they are started when weir serves.
+//  3. release ends those that no other generation has. No query is in it any more.
 type generation struct {
-	tables  []*table.Table
-	groups  []*upstream.Group
-	caches  []*cache.Cache
+	number  uint64
+	file    *config.File
+	parts   []*part // in the order in which they were made
+	tables  map[string]*tablePart
+	groups  map[string]*groupPart
+	caches  map[string]*cachePart // by upstream
+	made    map[string]*filterPart
 	filters []*wasm.Filter
 	chains  map[string]*chain.Chain
 	doors   []*door // by listener
+	users   users
+}
+
+type tablePart struct {
+	part
+	config table.Config
+	table  *table.Table
+}
+
+type groupPart struct {
+	part
+	config upstream.Config
+	policy upstream.Policy
+	group  *upstream.Group
+}
+
+type cachePart struct {
+	part
+	config cache.Config
+	group  *upstream.Group
+	cache  *cache.Cache
+}
+
+type filterPart struct {
+	part
+	config    wasm.Config
+	module    [sha256.Size]byte
+	upstreams []string
+	tables    map[string]wasm.Table
+	filter    *wasm.Filter
 }
 
 // maxModule is the size of the largest module that is read; abi/README.md section 9 allows less.
 const maxModule = 32 << 20
 
-// build makes a generation of f. What the operator can mend is returned as [config.Errors], all of it.
-func (s *Server) build(ctx context.Context, f *config.File) (g *generation, err error) {
-	g = &generation{chains: make(map[string]*chain.Chain)}
+// build makes a generation of f, that follows old, which may be nil. What the operator can mend is returned as [config.Errors], all of it.
+func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g *generation, err error) {
+	g = &generation{
+		number: 1, file: f, tables: make(map[string]*tablePart), groups: make(map[string]*groupPart), caches: make(map[string]*cachePart),
+		made: make(map[string]*filterPart), chains: make(map[string]*chain.Chain),
+	}
+	if old == nil {
+		old = &generation{}
+	}
+	g.number = old.number + 1
 	defer func() {
 		if err != nil {
-			g.close()
+			g.discard()
 			g = nil
 		}
 	}()
-	tables, err := g.openTables(s, f)
+	tables, err := g.openTables(s, f, old)
 	if err != nil {
 		return g, err
 	}
-	endpoints, err := g.openUpstreams(s, f)
+	endpoints, err := g.openUpstreams(s, f, old)
 	if err != nil {
 		return g, err
 	}
-	if err := g.openFilters(ctx, s, f, tables); err != nil {
+	if err := g.openFilters(ctx, s, f, tables, old); err != nil {
 		return g, err
 	}
 	if err := g.makeChains(s, f, endpoints); err != nil {
 		return g, err
 	}
-	for _, l := range f.Listeners {
-		d, err := newDoor(l, g.chains)
+	for i, l := range f.Listeners {
+		d, err := newDoor(l, uint16(i), g.chains)
 		if err != nil {
 			return g, err
 		}
@@ -71,22 +115,34 @@ func (s *Server) build(ctx context.Context, f *config.File) (g *generation, err 
 	return g, nil
 }
 
-func (g *generation) openTables(s *Server, f *config.File) (map[string]wasm.Table, error) {
+// openTables opens the tables. One that stays is the same table, which follows its files; it is read anew if they changed a moment ago, so that
+// what is wrong in them is told now.
+func (g *generation) openTables(s *Server, f *config.File, old *generation) (map[string]wasm.Table, error) {
 	tables := make(map[string]wasm.Table)
 	var errs config.Errors
 	for _, t := range f.Tables {
-		opened, err := table.Open(t.Name, t.Config, "", s.log)
+		p := old.tables[t.Name]
+		var err error
+		if p != nil && reflect.DeepEqual(p.config, t.Config) {
+			err = p.table.Refresh()
+		} else {
+			p = &tablePart{config: t.Config}
+			if p.table, err = table.Open(t.Name, t.Config, "", s.log); err == nil {
+				p.part = part{name: "table " + t.Name, run: p.table.Run}
+			}
+		}
 		if err != nil {
 			errs = append(errs, f.Error("table."+t.Name, err.Error()))
 			continue
 		}
-		g.tables = append(g.tables, opened)
-		tables[t.Name] = opened
+		g.tables[t.Name] = p
+		g.parts = append(g.parts, &p.part)
+		tables[t.Name] = p.table
 	}
 	return tables, errs.Err()
 }
 
-func (g *generation) openUpstreams(s *Server, f *config.File) ([]chain.Upstream, error) {
+func (g *generation) openUpstreams(s *Server, f *config.File, old *generation) ([]chain.Upstream, error) {
 	caches := make(map[string]cache.Config)
 	for _, c := range f.Caches {
 		caches[c.Name] = c.Config
@@ -94,16 +150,27 @@ func (g *generation) openUpstreams(s *Server, f *config.File) ([]chain.Upstream,
 	private := newZoneSet(f.PrivateZones)
 	var endpoints []chain.Upstream
 	var errs config.Errors
-	for i, u := range f.Upstreams {
-		group, err := upstream.New(u.Name, u.Config, upstream.Env{Policy: f.Policy, Index: uint16(i), Log: s.log, Metrics: s.metrics.upstream})
-		if err != nil {
-			errs = append(errs, f.Error("upstream."+u.Name, err.Error()))
-			continue
+	for _, u := range f.Upstreams {
+		p := old.groups[u.Name]
+		if p == nil || !reflect.DeepEqual(p.config, u.Config) || !reflect.DeepEqual(p.policy, f.Policy) {
+			group, err := upstream.New(u.Name, u.Config, upstream.Env{Policy: f.Policy, Log: s.log, Metrics: s.metrics.upstream})
+			if err != nil {
+				errs = append(errs, f.Error("upstream."+u.Name, err.Error()))
+				continue
+			}
+			p = &groupPart{part: part{name: "upstream " + u.Name, run: group.Run}, config: u.Config, policy: f.Policy, group: group}
 		}
-		g.groups = append(g.groups, group)
-		c := cache.New(u.Name, caches[u.Config.Cache], group, cache.Env{Metrics: s.metrics.cache})
-		g.caches = append(g.caches, c)
-		e := &endpoint{name: u.Name, cache: c, snoop: u.Config.Norecurse == upstream.NorecurseForward}
+		g.groups[u.Name] = p
+		g.parts = append(g.parts, &p.part)
+		c := old.caches[u.Name]
+		if config := caches[u.Config.Cache]; c == nil || c.group != p.group || !reflect.DeepEqual(c.config, config) {
+			made := cache.New(u.Name, config, p.group, cache.Env{Metrics: s.metrics.cache})
+			run := func(ctx context.Context) error { made.Run(ctx); return nil }
+			c = &cachePart{part: part{name: "cache of " + u.Name, run: run, close: made.Close}, config: config, group: p.group, cache: made}
+		}
+		g.caches[u.Name] = c
+		g.parts = append(g.parts, &c.part)
+		e := &endpoint{name: u.Name, cache: c.cache, snoop: u.Config.Norecurse == upstream.NorecurseForward}
 		if !u.Config.Private {
 			e.private = private
 		}
@@ -113,14 +180,14 @@ func (g *generation) openUpstreams(s *Server, f *config.File) ([]chain.Upstream,
 }
 
 // openFilters opens the filters side by side: most of the time goes into compiling, or into reading what was compiled before.
-func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File, tables map[string]wasm.Table) error {
+func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File, tables map[string]wasm.Table, old *generation) error {
 	var names []string
 	for _, u := range f.Upstreams {
 		names = append(names, u.Name)
 	}
 	var mu sync.Mutex // guards following
 	var errs config.Errors
-	opened := make([]*wasm.Filter, len(f.Filters))
+	opened := make([]*filterPart, len(f.Filters))
 	work, ctx := errgroup.WithContext(ctx)
 	for i, c := range f.Filters {
 		work.Go(func() error {
@@ -135,8 +202,15 @@ func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File,
 				errs = append(errs, f.Error(path, err.Error()))
 				return nil
 			}
-			opened[i], err = s.runtime.Open(ctx, c.Name, c.Config, wasm.Environment{Module: module, Bundled: bundled, Upstreams: names, Tables: tables, Path: path})
+			p := &filterPart{config: c.Config, module: sha256.Sum256(module), upstreams: names, tables: tables}
+			if before := old.made[c.Name]; before != nil && before.same(p) {
+				opened[i] = before
+				return nil
+			}
+			p.filter, err = s.runtime.Open(ctx, c.Name, c.Config, wasm.Environment{Module: module, Bundled: bundled, Upstreams: names, Tables: tables, Path: path})
 			if err == nil {
+				p.part = part{name: "filter " + c.Name, close: p.filter.Close}
+				opened[i] = p
 				return nil
 			}
 			if ctx.Err() != nil { // weir was told to stop: that is no mistake of the filter
@@ -155,15 +229,22 @@ func (g *generation) openFilters(ctx context.Context, s *Server, f *config.File,
 		})
 	}
 	err := work.Wait()
-	for _, filter := range opened {
-		if filter != nil {
-			g.filters = append(g.filters, filter)
+	for i, p := range opened {
+		if p != nil {
+			g.made[f.Filters[i].Name] = p
+			g.parts = append(g.parts, &p.part)
+			g.filters = append(g.filters, p.filter)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	return errs.Err()
+}
+
+// same reports whether a filter made of p would be the one that there is.
+func (p *filterPart) same(q *filterPart) bool {
+	return p.module == q.module && slices.Equal(p.upstreams, q.upstreams) && maps.Equal(p.tables, q.tables) && reflect.DeepEqual(p.config, q.config)
 }
 
 // module reads the module of a filter: one that came with weir, by its name, or a file.
@@ -215,39 +296,9 @@ func (g *generation) makeChains(s *Server, f *config.File, endpoints []chain.Ups
 			}
 		}
 		g.chains[c.Name] = chain.New(c.Name, walk, endpoints, fallback, c.Config.Precedence == chain.PrecedenceRules, s.now)
+		if !s.metrics.off {
+			g.chains[c.Name].Measure(s.metrics.chain)
+		}
 	}
 	return errs.Err()
-}
-
-// run does the background work of the generation: it watches tables and resolv.conf files, probes servers, fetches answers anew. It returns when
-// ctx is done and all of it has ended.
-func (g *generation) run(ctx context.Context) error {
-	work, ctx := errgroup.WithContext(ctx)
-	for _, t := range g.tables {
-		work.Go(func() error { return part("table "+t.Name(), t.Run(ctx)) })
-	}
-	for _, c := range g.caches {
-		work.Go(func() error { c.Run(ctx); return nil })
-	}
-	for _, u := range g.groups {
-		work.Go(func() error { return part("upstream "+u.Name(), u.Run(ctx)) })
-	}
-	return work.Wait()
-}
-
-// part names the part of weir whose background work failed.
-func part(name string, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", name, err)
-}
-
-func (g *generation) close() {
-	for _, f := range g.filters {
-		f.Close()
-	}
-	for _, c := range g.caches {
-		c.Close()
-	}
 }

@@ -36,7 +36,9 @@ func hot(t testing.TB, records, rules int) *Server {
 		}
 	}
 	write("held.zone", zone.String())
-	write("weir.toml", fmt.Sprintf(`[[listener]]
+	write("weir.toml", fmt.Sprintf(`[admin]
+address = "127.0.0.1:0"
+[[listener]]
 address = "127.0.0.1:0"
 protocols = ["udp", "tcp"]
 chain = "main"

@@ -226,6 +226,13 @@ func (b *Builder) RR(s Section, owner int, t Type, ttl uint32, rdata []byte) (of
 	return at + 12
 }
 
+// Records appends records that are in wire format, as they are: their names are whole, or end in a pointer to one of this response.
+func (b *Builder) Records(s Section, records []byte, count int) {
+	if b.room(s, len(records), count) {
+		b.size += copy(b.message[b.size:], records)
+	}
+}
+
 // Record copies a record from a message, expanding the names in it.
 func (b *Builder) Record(s Section, m Message, r Record) {
 	at := b.size

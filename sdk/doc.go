@@ -18,13 +18,25 @@
 //		}}
 //	}
 //
-// It is built with the Go toolchain alone, and gets its manifest with sdk/pack:
+// "weir filter new NAME" makes a folder with such a program, its manifest and its tests, and this package beside it, so that all of it works
+// offline; "weir filter build" compiles it, and puts the manifest into the module. They do what these commands do:
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags="-s -w" -o tcponly.wasm .
 //	go run github.com/weirdns/weir/sdk/pack -manifest filter.json tcponly.wasm
 //
 // The same source runs natively: package sdktest calls a [Filter] as the host calls a module, so that a filter is tested with
-// go test, and with the same cases as Wasm.
+// go test, and by "weir filter test" with the same cases as Wasm.
+//
+// # Where things are
+//
+//   - what a call is about: [Call], [Query], [Response]; the question, the client, the transport, EDNS and its options ([Query.Options])
+//   - reading a message: [Message.Records], and of each record [Records.Address], [Records.AppendTarget], [Records.Strings] and so on
+//   - what to do: the verdicts [Next] and [Drop], [Call.RespondRCODE], [Call.Respond], [Query.Forward], [Query.Rewrite], [Call.Ask], [Response.Forward]
+//   - making a response: [Builder], with [Builder.Address], [Builder.Target], [Builder.NegativeSOA], or [Builder.Copy] of another response
+//   - configuration: [Config]; names that the host looks up: [Config.AddName], [Query.FoundName], or the filter itself: [Suffixes]; data that weir
+//     holds: [Table]
+//   - telling people: [Call.Explain], [Log], [LogLine], [Config.Counter], [Config.Histogram]
+//   - names in wire format: [AppendName], [AppendText], [IsWithin], [EqualFold]; addresses: [AppendAddress], [AppendAddressText]
 //
 // # Memory
 //

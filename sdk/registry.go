@@ -80,7 +80,12 @@ const (
 	Censored   EDE = 16
 	Filtered   EDE = 17
 	Prohibited EDE = 18
-	NoEDE      EDE = 0xFFFF
+
+	NotAuthoritative EDE = 20
+	NotSupported     EDE = 21
+	Synthesized      EDE = 29
+
+	NoEDE EDE = 0xFFFF
 )
 
 // named is a number with the name that it has in an IANA registry.

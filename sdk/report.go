@@ -6,27 +6,34 @@ import (
 	"github.com/weirdns/weir/abi"
 )
 
-// Line is a line of text, made piece by piece without allocating. What exceeds 256 octets is cut off. All methods do nothing on
-// nil, which is what [Call.Explain] returns when nobody reads the line.
+// Line is a line of text, made piece by piece without allocating. What exceeds 1,024 octets is cut off, and the host cuts what is explained to
+// 256. All methods do nothing on nil, which is what [Call.Explain] returns when nobody reads the line.
 type Line struct {
-	octets [abi.MaxExplainSize]byte
+	octets [abi.MaxLogSize]byte
 	size   int
+	level  int // of the log
+	// send gives the line to the host. It is a function, and not a case in End, so that a filter which explains and does not log does not
+	// import what takes a grant.
+	send func(*Line)
 }
 
-var line Line // there is one line at a time
+// There is one line of each kind at a time.
+var explained, logged Line
 
 // Explain begins a line that says why this filter decided what it decided, for whoever explains the query. It is nil unless
 // somebody does. [Line.End] ends it.
 //
-//	q.Explain().Text("zone ").Name(zone).Text(" -> upstream ").Text(upstream).End()
+//	q.Explain().Text("{rule[3]}: zone ").Name(zone).Text(" -> upstream ").Text(upstream).End()
+//
+// {rule[3]}, a key of the filter's configuration, is shown with the place of that key in the operator's file.
 //
 // On the way of a query that matters, the result is compared with nil first, which costs one instruction.
 func (c *Call) Explain() *Line {
 	if c.flags&abi.FlagExplain == 0 {
 		return nil
 	}
-	line.size = 0
-	return &line
+	explained.size, explained.send = 0, sendExplained
+	return &explained
 }
 
 // Explained reports whether somebody reads what is explained.
@@ -40,11 +47,21 @@ func (l *Line) Text(s string) *Line {
 	return l
 }
 
-// Name appends a name in wire format in its presentation format.
+// Name appends a name in wire format in its presentation format. Braces are escaped, so that no name looks like a place.
 func (l *Line) Name(name []byte) *Line {
-	if l != nil {
-		var text [4*MaxName + 1]byte
-		l.size += copy(l.octets[l.size:], AppendText(text[:0], name))
+	if l == nil {
+		return nil
+	}
+	var text [4*MaxName + 1]byte
+	for _, c := range AppendText(text[:0], name) {
+		switch c {
+		case '{':
+			l.Text(`\123`)
+		case '}':
+			l.Text(`\125`)
+		default:
+			l.size += copy(l.octets[l.size:], []byte{c})
+		}
 	}
 	return l
 }
@@ -76,12 +93,32 @@ func (l *Line) Type(t Type) *Line {
 	return l
 }
 
+// Octets appends text that is in octets, such as the value of a table.
+func (l *Line) Octets(text []byte) *Line {
+	if l != nil {
+		l.size += copy(l.octets[l.size:], text)
+	}
+	return l
+}
+
+// RCODE appends an RCODE.
+func (l *Line) RCODE(rcode RCODE) *Line {
+	if l != nil {
+		var text [20]byte
+		l.size += copy(l.octets[l.size:], AppendRCODE(text[:0], rcode))
+	}
+	return l
+}
+
 // End gives the line to the host.
 func (l *Line) End() {
 	if l != nil {
-		explain(l.octets[:l.size])
+		l.send(l)
 	}
 }
+
+func sendExplained(l *Line) { explain(l.octets[:l.size]) }
+func sendLogged(l *Line)    { logLine(l.level, l.octets[:l.size]) }
 
 // Level is the level of a line in the log.
 type Level uint8
@@ -95,8 +132,16 @@ const (
 )
 
 // Log writes one line, of at most 1,024 octets, to the log under the filter's name. The manifest has to name the grant log.
-// The host writes at most 10 lines a second.
-func Log(level Level, text string) { logLine(int(level), []byte(text)) }
+// The host writes at most 10 lines a second. It allocates nothing.
+func Log(level Level, text string) { LogLine(level).Text(text).End() }
+
+// LogLine begins a line for the log, which is like that of [Log]. [Line.End] ends it.
+//
+//	sdk.LogLine(sdk.Info).Text("blocked ").Name(q.QNAME()).Text(" for ").Address(address).End()
+func LogLine(level Level) *Line {
+	logged.size, logged.level, logged.send = 0, int(level), sendLogged
+	return &logged
+}
 
 // Counter is a metric that only grows.
 type Counter struct{ number uint32 }

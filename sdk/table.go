@@ -7,6 +7,7 @@ const (
 	ZoneTable     = abi.TableZone     // values are nodes, see [Node]
 	NamesTable    = abi.TableNames    // values are text
 	PrefixesTable = abi.TablePrefixes // values are text
+	HostsTable    = abi.TableHosts    // values are nodes, see [Node]
 )
 
 // Table is a data set that the host owns. [Config.Table] returns one. Its functions take a [Buffer], to which the value is

@@ -32,6 +32,10 @@ func (c *Call) Respond(message []byte) Verdict {
 	return c.pack(abi.Respond, 0, message)
 }
 
+// SetEDE sets the Extended DNS Error that the client gets with [Call.Respond] (RFC 8914); [NoEDE] for none. In the response phase it is at first
+// the one that came with the response.
+func (c *Call) SetEDE(ede EDE) { c.ede = uint16(ede) }
+
 // RespondRCODE ends the query with a message without records, and tells the client why with an Extended DNS Error
 // (RFC 8914), unless that is [NoEDE].
 func (c *Call) RespondRCODE(rcode RCODE, ede EDE) Verdict {

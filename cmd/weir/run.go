@@ -7,6 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
@@ -22,14 +25,23 @@ func runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "run [FILE]",
 		Short: "Serve a configuration",
-		Long: `Serve the configuration in FILE, by default config.toml, until SIGINT or SIGTERM. Then weir stops taking queries, answers those that
-are in flight, and ends.
+		Long: `Serve the configuration in FILE, by default config.toml, until SIGINT or SIGTERM. Then weir serves on for the time "lameduck" (0s), stops
+taking queries, answers those that are in flight, and ends; a second signal ends it at once.
 
-Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug.`,
+On SIGHUP, and with watch = true when the file changes, weir reads the file again and goes on with it, without losing a query. If anything is wrong
+with the file, that is logged, and weir goes on as before.
+
+SIGHUP has the file of the log of queries begun anew as well, for those who rotate it.
+
+Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug. A file with mistakes is not served: they are printed as
+"weir check" does, and the exit code is 1.`,
 		Example: `  weir run /etc/weir/weir.toml
   WEIR_LOG__LEVEL=debug weir run`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP) // before anything else, for the default is to end
 			f, log, err := load(cmd, args)
 			if err != nil {
 				return err
@@ -40,20 +52,38 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 				return say(cmd, err)
 			}
 			if err := s.Listen(ctx); err != nil {
-				return errors.Join(err, s.Close())
+				return errors.Join(say(cmd, err), s.Close())
 			}
+			tick := time.NewTicker(watchInterval)
+			defer tick.Stop()
+			go s.Follow(ctx, func() (*config.File, error) { return config.Load(f.Path, os.Environ()) }, hup, tick.C, func(f *config.File, err error) {
+				s.ReopenLogs()
+				if err == nil {
+					level.Set(f.Log.SlogLevel())
+				}
+			})
 			return errors.Join(s.Run(ctx), s.Close())
 		},
 	}
 }
+
+// watchInterval is how often files are looked at, if the configuration says so.
+const watchInterval = time.Second
+
+// level is what is logged, at least.
+var level slog.LevelVar
 
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a configuration, as a start would, without serving it",
 		Long: `Check the configuration in FILE, by default config.toml: everything that a start does short of opening sockets. Zone files are read, filters are
-compiled, instantiated and configured. Every mistake is printed on a line of its own, with file and line, and the exit code is 1 then.`,
-		Args: cobra.MaximumNArgs(1),
+compiled, instantiated and configured. Every mistake is printed on a line of its own, as FILE:LINE: KEY: what is wrong: what would be right, and the exit
+code is 1 then. Warnings, such as for what nothing uses, are printed too, and leave the exit code at 0.`,
+		Example: `  weir check
+  weir check /etc/weir/weir.toml && systemctl reload weir`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, log, err := load(cmd, args)
 			if err != nil {
@@ -106,10 +136,11 @@ func newLogger(c config.Log, w *os.File) *slog.Logger {
 			format = "text"
 		}
 	}
-	return slog.New(handler(format, c.SlogLevel(), w, isatty.IsTerminal(w.Fd())))
+	level.Set(c.SlogLevel())
+	return slog.New(handler(format, &level, w, isatty.IsTerminal(w.Fd())))
 }
 
-func handler(format string, level slog.Level, w io.Writer, color bool) slog.Handler {
+func handler(format string, level slog.Leveler, w io.Writer, color bool) slog.Handler {
 	if format == "json" {
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	}

@@ -1,8 +1,8 @@
 //go:build !wasip1
 
 // Command build compiles the filters of this repository, gives them their manifests, and puts them into filters/dist, from where
-// package filters embeds them. It needs the Go toolchain and nothing else. A filter whose sources are those of the module
-// that is there already is left alone.
+// package filters embeds them; beside them goes the SDK as an archive, for weir filter new. It needs the Go toolchain and nothing
+// else. What is of the same sources as before is left alone.
 //
 //	go run ./filters/build [NAME ...]
 package main
@@ -27,6 +27,12 @@ func main() {
 
 func run(ctx context.Context, names []string) error {
 	modules, err := driver.Build(ctx, names...)
+	if err == nil && len(names) == 0 {
+		var sdk driver.Built
+		if sdk, err = driver.SDK(ctx); err == nil {
+			modules = append(modules, sdk)
+		}
+	}
 	for _, m := range modules {
 		state := "built"
 		if m.Cached {

@@ -231,10 +231,10 @@ func (c *Cache) give(q *message.Query, f *found, k []byte, hash uint64, now int6
 		c.prefetch(k, hash)
 	}
 	if q.Trace != nil && f.state == staleNow {
-		q.Trace.Add("cache "+c.name, "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
+		q.Trace.Add(c.step("stale"), "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
 	} else if q.Trace != nil {
 		age := f.age(now)
-		q.Trace.Add("cache "+c.name, "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
+		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
 	}
 	return f.response
 }
@@ -242,7 +242,7 @@ func (c *Cache) give(q *message.Query, f *found, k []byte, hash uint64, now int6
 func (c *Cache) giveStale(q *message.Query, dst []byte, held *found, why string) message.Response {
 	c.stales.Add(1)
 	if q.Trace != nil {
-		q.Trace.Add("cache "+c.name, "stale for %d s, given because %s", held.over(c.clock()), why)
+		q.Trace.Add(c.step("stale"), "stale for %d s, given because %s", held.over(c.clock()), why)
 	}
 	return held.held.appendStaleTo(dst, seconds(c.config.StaleTTL))
 }
@@ -284,6 +284,11 @@ func (c *Cache) Close() {
 	c.metrics.remove(c)
 }
 
+// step is a step of a trace that the cache is to fill in.
+func (c *Cache) step(event string) message.Step {
+	return message.Step{Part: "cache " + c.name, Event: event}
+}
+
 func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 	if q.Trace == nil {
 		return
@@ -293,22 +298,22 @@ func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 		what = fmt.Sprintf("stale for %d s", held.over(now))
 	}
 	how := [...]string{alone: "asking the upstream", leader: "asking the upstream", follower: "waiting for a query that is under way"}[r]
-	q.Trace.Add("cache "+c.name, "%s: %s", what, how)
+	q.Trace.Add(c.step("miss"), "%s: %s", what, how)
 }
 
 // traceLanding tells the leader what happened on the way.
 func (c *Cache) traceLanding(q *message.Query, f *flight) {
 	for _, s := range f.trace.Steps {
-		q.Trace.Add(s.Part, "%s", s.Text)
+		q.Trace.Add(s, "%s", s.Text)
 	}
 	switch d := &f.decision; {
 	case f.kept:
-		q.Trace.Add("cache "+c.name, "stored for %d s (%s)", d.life, d.kind)
+		q.Trace.Add(c.step("stored"), "stored for %d s (%s)", d.life, d.kind)
 	case d.keep && d.kind == failure:
-		q.Trace.Add("cache "+c.name, "not stored: it is a failure, and there is an answer")
+		q.Trace.Add(c.step("passed"), "not stored: it is a failure, and there is an answer")
 	case d.keep:
-		q.Trace.Add("cache "+c.name, "not stored: it is too large")
+		q.Trace.Add(c.step("passed"), "not stored: it is too large")
 	case d.why != "":
-		q.Trace.Add("cache "+c.name, "not stored: %s", d.why)
+		q.Trace.Add(c.step("passed"), "not stored: %s", d.why)
 	}
 }

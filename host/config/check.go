@@ -106,6 +106,9 @@ func (l *loader) checkAll() {
 	if f.Budget <= 0 || f.Budget > maxBudget {
 		l.add("budget", fmt.Sprintf("is %v: write a duration above 0s, and at most %v; best is a little less than the timeout of the clients, often 2s", f.Budget, maxBudget))
 	}
+	if f.Lameduck < 0 || f.Lameduck > maxDrain {
+		l.add("lameduck", fmt.Sprintf("is %v: write 0s to %.0fm", f.Lameduck, maxDrain.Minutes()))
+	}
 	if f.Drain < 0 || f.Drain > maxDrain {
 		l.add("drain", fmt.Sprintf("is %v: write 0s to %.0fm", f.Drain, maxDrain.Minutes()))
 	}
@@ -113,7 +116,7 @@ func (l *loader) checkAll() {
 	for i := range f.Tables {
 		t := &f.Tables[i]
 		l.invalid("table."+t.Name, t.Config.Validate())
-		for _, path := range []*string{&t.Config.Zonefile, &t.Config.Names, &t.Config.Prefixes} {
+		for _, path := range []*string{&t.Config.Zonefile, &t.Config.Names, &t.Config.Prefixes, &t.Config.Hostsfile} {
 			*path = f.path(*path)
 		}
 	}

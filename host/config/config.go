@@ -20,6 +20,7 @@ import (
 	"github.com/weirdns/weir/host/cache"
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/listener"
+	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/table"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/wasm"
@@ -44,6 +45,8 @@ type layout struct {
 	Admin        admin.Config               `koanf:"admin"`
 	Budget       time.Duration              `koanf:"budget"`
 	Drain        time.Duration              `koanf:"drain"`
+	Lameduck     time.Duration              `koanf:"lameduck"`
+	Watch        bool                       `koanf:"watch"`
 	Wasm         Wasm                       `koanf:"wasm"`
 	Policy       policy                     `koanf:"policy"`
 	PrivateZones []string                   `koanf:"private_zones"`
@@ -66,6 +69,10 @@ type File struct {
 	Admin  admin.Config
 	Budget time.Duration // how long a query may take in all
 	Drain  time.Duration // how long a stop waits for the queries that are on their way; 0 for not at all
+	// Lameduck is how long weir serves on after it is told to stop, so that whoever balances load sees it and goes elsewhere.
+	Lameduck time.Duration
+	// Watch has weir reload when the file, or the module of a filter, changes.
+	Watch  bool
 	Wasm   Wasm
 	Policy upstream.Policy // with the addresses of the listeners
 	// PrivateZones are canonical names in wire format: only upstreams with Private may be asked for what is in them.
@@ -100,6 +107,12 @@ type Log struct {
 	Level string `koanf:"level"`
 	// Format is "text", "json", or "auto" (the default): text in color on a terminal, and else JSON.
 	Format string `koanf:"format"`
+	// Queries has every query logged, a line each, apart from the rest of the log.
+	Queries bool `koanf:"queries"`
+	// QueryFormat is "json" (the default), or "coredns" for the lines of CoreDNS's plugin log.
+	QueryFormat string `koanf:"query_format"`
+	// QueryFile is the file that queries are logged to, begun anew on SIGHUP. Empty: standard output.
+	QueryFile string `koanf:"query_file"`
 }
 
 var logLevels = map[string]slog.Level{"": slog.LevelInfo, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
@@ -117,6 +130,14 @@ func (l Log) Validate() error {
 	case "", "auto", "text", "json":
 	default:
 		errs = append(errs, fmt.Errorf("format: %q is not a format: write \"auto\", \"text\" or \"json\"", l.Format))
+	}
+	switch l.QueryFormat {
+	case "", querylog.JSON, querylog.CoreDNS:
+	default:
+		errs = append(errs, fmt.Errorf("query_format: %q is not a format: write \"json\" or \"coredns\"", l.QueryFormat))
+	}
+	if !l.Queries && l.QueryFile != "" {
+		errs = append(errs, errors.New("query_file: nothing is written to it without queries = true: add that, or delete this"))
 	}
 	return errors.Join(errs...)
 }
@@ -223,6 +244,8 @@ func (l *loader) decode() error {
 		l.unmarshal("admin", &f.Admin),
 		l.unmarshal("budget", &f.Budget),
 		l.unmarshal("drain", &f.Drain),
+		l.unmarshal("lameduck", &f.Lameduck),
+		l.unmarshal("watch", &f.Watch),
 		l.unmarshal("wasm", &f.Wasm),
 		l.unmarshal("policy", &p),
 		l.unmarshal("private_zones", &zones),
@@ -239,6 +262,7 @@ func (l *loader) decode() error {
 	f.Policy = l.policy(p)
 	f.PrivateZones = l.privateZones(zones)
 	f.Wasm.CacheDir = f.path(f.Wasm.CacheDir)
+	f.Log.QueryFile = f.path(f.Log.QueryFile)
 	return nil
 }
 

@@ -1,6 +1,6 @@
 // Package config reads weir's configuration: one TOML file, through koanf, into the Config types of the parts.
 //
-//	budget, drain, private_zones, [log], [admin], [wasm], [policy]
+//	budget, drain, lameduck, watch, private_zones, [log], [admin], [wasm], [policy]
 //	[[listener]] ─ chain ─► [chain.NAME] ─ filters ──► [filter.NAME] ─ config names ─► [table.NAME]
 //	 └ [[listener.scope]]        └──────── upstream ─► [upstream.NAME] ─ cache ─► [cache.NAME]
 //

@@ -79,7 +79,7 @@ var mistakes = []struct {
 	{name: "key of something else", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nforce_tcp = true",
 		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, sources, preset, all_down, case, norecurse, private, cache`},
 	{name: "unknown section", text: "[server]\nx = 1",
-		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
+		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, lameduck, watch, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
 	{name: "mistyped section", text: "[upstreams.corp]\nservers = [\"192.0.2.1\"]",
 		want: "weir.toml:1: upstreams: is not a key: did you mean `upstream`?"},
 	{name: "key of the top level in a table", text: "[log]\nlevel = \"info\"\nbudget = \"1s\"",
@@ -89,7 +89,7 @@ var mistakes = []struct {
 	{name: "unknown key in an element", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\n[[listener.scope]]\nclient = [\"10.0.0.0/8\"]\nchain = \"main\"",
 		want: "weir.toml:5: listener[0].scope[0].client: is not a key: did you mean `clients`?"},
 	{name: "quoted key", text: "[log]\n\"a.b\" = 1",
-		want: `weir.toml:2: log."a.b": is not a key: [log] has level, format`},
+		want: `weir.toml:2: log."a.b": is not a key: [log] has level, format, queries, query_format, query_file`},
 	{name: "name with a dot", text: "[upstream.\"corp.example\"]\nservers = [\"192.0.2.1\"]",
 		want: `weir.toml:1: upstream."corp.example": "corp.example" can't be a name: write at most 63 letters, digits, - and _`},
 	{name: "empty name", text: "[chain.\"\"]\nupstream = \"default\"",
@@ -245,7 +245,7 @@ var mistakes = []struct {
 	{name: "module without ending", text: "[filter.mine]\nmodule = \"./mine\"",
 		want: `weir.toml:2: filter.mine.module: "./mine" is neither the name of a module that comes with weir nor a path: a path ends in .wasm`},
 	{name: "table of nothing", text: "[table.x]",
-		want: `weir.toml:1: table.x.zonefile: is missing: name a zone file, or a file with names or prefixes`},
+		want: `weir.toml:1: table.x.zonefile: is missing: name a zone file, a hosts file, or a file with names or prefixes`},
 
 	// Several.
 	{name: "all at once", text: "budget = 2\n[log]\nlevel = \"loud\"\n[upstream.corp]\nservers = [\"dns.example\"]\npolicy = \"best\"\ncash = \"short\"\n[chain.x]\nfilters = [\"nothing\"]\nupstream = \"corp\"",
@@ -258,7 +258,7 @@ var mistakes = []struct {
 
 	// The environment.
 	{name: "unknown variable", text: "", env: []string{"WEIR_LOGLEVEL=debug"},
-		want: `WEIR_LOGLEVEL: weir.toml: has no LOGLEVEL: write one of LOG, ADMIN, BUDGET, DRAIN, WASM, POLICY, PRIVATE_ZONES, LISTENER, TABLE, CACHE, UPSTREAM, CHAIN, FILTER, and __ between the parts of a key, as in WEIR_LOG__LEVEL`},
+		want: `WEIR_LOGLEVEL: weir.toml: has no LOGLEVEL: write one of LOG, ADMIN, BUDGET, DRAIN, LAMEDUCK, WATCH, WASM, POLICY, PRIVATE_ZONES, LISTENER, TABLE, CACHE, UPSTREAM, CHAIN, FILTER, and __ between the parts of a key, as in WEIR_LOG__LEVEL`},
 	{name: "unknown key in a variable", text: "", env: []string{"WEIR_LOG__LEVLE=debug"},
 		want: `WEIR_LOG__LEVLE: log: has no LEVLE: did you mean LEVEL?`},
 	{name: "variable for a table that is not there", text: "", env: []string{"WEIR_UPSTREAM__CORP__SERVERS=192.0.2.1"},

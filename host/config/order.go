@@ -9,7 +9,7 @@ import (
 
 // Member is what the manifest and the configuration of a filter say that matters for its place in a chain.
 type Member struct {
-	Role  string // of the manifest: chain.RoleAuthority, chain.RoleRoute, chain.RoleRetry, or ""
+	Role  string // of the manifest: one of chain.RoleAccess and so on, or ""
 	Final bool   // every query gets an answer: nothing below is ever reached (bit 33 of what configure returns)
 }
 
@@ -17,8 +17,16 @@ type Member struct {
 func (f *File) CheckChain(c Named[chain.Config], members []Member) (errs Errors) {
 	key := func(i int) string { return joinIndex("chain."+c.Name+".filters", i) }
 	order := callOrder(c.Config, members)
+	first := -1 // filter with a role other than access
 	for n, i := range order {
 		below := order[n+1:]
+		switch {
+		case members[i].Role == chain.RoleAccess && first >= 0:
+			errs = append(errs, f.Error(key(i), fmt.Sprintf("%q decides who may ask, but %q, in %s, is above it: %s; move %[1]q above %[2]q",
+				c.Config.Filters[i], c.Config.Filters[first], f.Position(key(first)), bypass(c.Config.Filters[i], c.Config.Filters[first], members[first].Role))))
+		case members[i].Role != "" && members[i].Role != chain.RoleAccess && first < 0:
+			first = i
+		}
 		switch {
 		case members[i].Final:
 			for _, j := range below {
@@ -32,6 +40,14 @@ func (f *File) CheckChain(c Named[chain.Config], members []Member) (errs Errors)
 		}
 	}
 	return errs.sorted()
+}
+
+// bypass says how queries get past a filter that decides who may ask, when another with the role is above it.
+func bypass(access, above, role string) string {
+	if role == chain.RoleRetry {
+		return fmt.Sprintf("what %q refuses, %q asks somebody else", access, above)
+	}
+	return fmt.Sprintf("what %q answers is not checked", above)
 }
 
 // callOrder returns the indexes of the filters in the order in which a query meets them, see [chain.New].

@@ -24,6 +24,7 @@ func TestCheckChain(t *testing.T) {
 		authority = Member{Role: chain.RoleAuthority}
 		route     = Member{Role: chain.RoleRoute}
 		retry     = Member{Role: chain.RoleRetry}
+		access    = Member{Role: chain.RoleAccess}
 		final     = Member{Final: true}
 	)
 	all := []string{"a", "b", "c"}
@@ -51,6 +52,13 @@ func TestCheckChain(t *testing.T) {
 			"weir.toml:4: chain.x.filters[1]: \"b\" is never reached: \"a\", in weir.toml:3, answers every query; move it to the end"},
 		{"rules first: what was last isn't any more", chain.Config{Filters: all, Precedence: "rules"}, []Member{authority, retry, route},
 			"weir.toml:4: chain.x.filters[1]: \"b\" has nothing below it whose answer it could look at: give the chain an upstream, or put \"b\" above the filters that answer"},
+		{"access first", chain.Config{Filters: all, Upstream: "default"}, []Member{access, access, authority}, ""},
+		{"access below what changes questions", chain.Config{Filters: all, Upstream: "default"}, []Member{plain, access, route}, ""},
+		{"access below what answers", chain.Config{Filters: all, Upstream: "default"}, []Member{plain, authority, access},
+			"weir.toml:5: chain.x.filters[2]: \"c\" decides who may ask, but \"b\", in weir.toml:4, is above it: what \"b\" answers is not checked; move \"c\" above \"b\""},
+		{"access below what asks again", chain.Config{Filters: all[:2], Upstream: "default"}, []Member{retry, access},
+			"weir.toml:4: chain.x.filters[1]: \"b\" decides who may ask, but \"a\", in weir.toml:3, is above it: what \"b\" refuses, \"a\" asks somebody else; move \"b\" above \"a\""},
+		{"rules first: access stays first", chain.Config{Filters: all, Upstream: "default", Precedence: "rules"}, []Member{access, authority, route}, ""},
 		{"no filters", chain.Config{Upstream: "default"}, nil, ""},
 	}
 	f, err := Parse("weir.toml", []byte(ordered+rest), nil)

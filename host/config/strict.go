@@ -23,6 +23,8 @@ var examples = map[string]string{
 	"log.level":             `"info"`,
 	"policy.refuse_servers": `["192.0.2.0/24"]`,
 	"private_zones":         `["corp.example"]`,
+	"table.hosts":           `["192.0.2.1 router.home.arpa router"]`,
+	"table.hostsfile":       `"/etc/hosts"`,
 	"table.names":           `"blocked.txt"`,
 	"table.origin":          `"corp.example"`,
 	"table.prefixes":        `"networks.txt"`,
@@ -175,7 +177,7 @@ func (l *loader) unknown(path, key string, known []string) {
 	switch best := closest(key, known); {
 	case best != "":
 		l.reject(full, "is not a key: did you mean `%s`?", best)
-	case path != "" && (key == "budget" || key == "drain" || key == "private_zones"):
+	case path != "" && (key == "budget" || key == "drain" || key == "lameduck" || key == "watch" || key == "private_zones"):
 		l.reject(full, "is not a key of a table: write `%s` at the top of the file, before the first [table]", key)
 	case section == "filter":
 		l.reject(full, "is not a key: settings of the filter itself go into [%s.config], and [%s] has %s", path, path, list(known))

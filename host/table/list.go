@@ -30,20 +30,9 @@ func lines(ctx context.Context, list file, f func(at position, word, text string
 		if at.line%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		line := scanner.Text()
-		for i := range len(line) {
-			if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
-				line = line[:i]
-				break
-			}
-		}
-		line = strings.TrimSpace(line)
-		if line == "" {
+		word, text := entry(scanner.Text())
+		if word == "" {
 			continue
-		}
-		word, text := line, ""
-		if i := strings.IndexAny(line, " \t"); i >= 0 {
-			word, text = line[:i], strings.TrimSpace(line[i:])
 		}
 		if err := f(at, word, text); err != nil {
 			return err
@@ -57,6 +46,21 @@ func lines(ctx context.Context, list file, f func(at position, word, text string
 		return at.errorf("%v", err)
 	}
 	return nil
+}
+
+// entry returns the first word of a line and the text behind it, without a comment.
+func entry(line string) (word, text string) {
+	for i := range len(line) {
+		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			line = line[:i]
+			break
+		}
+	}
+	line = strings.TrimSpace(line)
+	if i := strings.IndexAny(line, " \t"); i >= 0 {
+		return line[:i], strings.TrimSpace(line[i:])
+	}
+	return line, ""
 }
 
 // loadNames makes an index of a list of names.
@@ -82,7 +86,7 @@ func loadNames(ctx context.Context, list file, limit int64) (*index, error) {
 			}
 		}
 		name = appendName(name[:0], key)
-		b.begin(name, bytes.Count(key, []byte{0}), false)
+		b.begin(name, labelCount(key), false)
 		b.x.arena = append(b.x.arena, r.data(offsets[0])...)
 		if !b.end() {
 			return r.at(offsets[0]).errorf("%v, which is %d: raise it, or split the table", errTooLarge, limit)

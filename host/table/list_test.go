@@ -143,12 +143,14 @@ func TestValidate(t *testing.T) {
 		config Config
 		want   string
 	}{
-		{"nothing", Config{}, "zonefile: is missing: name a zone file, or a file with names or prefixes"},
+		{"nothing", Config{}, "zonefile: is missing: name a zone file, a hosts file, or a file with names or prefixes"},
 		{"two", Config{Zonefile: "z", Prefixes: "p"}, "prefixes: there is zonefile already: a table has one source"},
 		{"three", Config{Zonefile: "z", Names: "n", Prefixes: "p"}, "names: there is zonefile already: a table has one source"},
 		{"origin of names", Config{Names: "n", Origin: "x"}, "origin: is for zone files only: delete it"},
 		{"bad origin", Config{Zonefile: "z", Origin: "a..b"}, `origin: "a..b" has an empty label`},
 		{"limit", Config{Zonefile: "z", MaxOctets: 1 << 32}, "max_octets: 4294967296 is not between 0 and 4294967295"},
+		{"hosts beside a file", Config{Hostsfile: "h", Hosts: []string{"192.0.2.1 a"}}, "hosts: there is hostsfile already: a table has one source"},
+		{"good hosts", Config{Hosts: []string{"192.0.2.1\ta b # c"}}, "<nil>"},
 		{"good", Config{Zonefile: "z", Origin: "x", MaxOctets: 1 << 20}, "<nil>"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,12 +22,14 @@ import (
 // There is nothing to close: a table that is no more used is garbage.
 type Table struct {
 	name, kind, path, origin string
+	hosts                    []string // the source, if path is empty
 	limit                    int64
 	log                      *slog.Logger
 
 	snapshot          atomic.Pointer[Snapshot] // non-nil
 	reloads, failures atomic.Uint64
 	loaded            atomic.Int64 // Unix time in nanoseconds
+	stale             atomic.Bool  // the source was refused the last time
 
 	mu     sync.Mutex // guards following; held while the source is read
 	files  []file     // that were read last, well or not
@@ -52,10 +55,10 @@ func Open(name string, c Config, dir string, log *slog.Logger) (*Table, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	kind, path := c.kind()
-	if !filepath.IsAbs(path) {
+	if path != "" && !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
-	t := &Table{name: name, kind: kind, path: path, origin: c.Origin, limit: c.limit(), log: log.With("table", name)}
+	t := &Table{name: name, kind: kind, path: path, origin: c.Origin, hosts: c.Hosts, limit: c.limit(), log: log.With("table", name)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.load(context.Background()); err != nil {
@@ -67,7 +70,7 @@ func Open(name string, c Config, dir string, log *slog.Logger) (*Table, error) {
 // Name returns the name of the table in the configuration.
 func (t *Table) Name() string { return t.name }
 
-// Kind returns one of [abi.TableZone], [abi.TableNames] and [abi.TablePrefixes].
+// Kind returns one of [abi.TableZone], [abi.TableNames], [abi.TablePrefixes] and [abi.TableHosts].
 func (t *Table) Kind() string { return t.kind }
 
 // Snapshot returns what is in the table now. It neither waits nor allocates.
@@ -85,10 +88,23 @@ func (t *Table) Stats() Stats {
 	}
 }
 
+// Stale reports whether the source was refused the last time it was read, so that an older snapshot is in force.
+func (t *Table) Stale() bool { return t.stale.Load() }
+
 // Reload reads the source anew, whether or not it changed. An error is like one of [Open]; the snapshot stays then.
 func (t *Table) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.reload(context.Background())
+}
+
+// Refresh reads the source anew if it changed since it was read last, or was refused then. An error is like one of [Open]; the snapshot stays then.
+func (t *Table) Refresh() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.failed && !slices.ContainsFunc(t.files, file.changed) {
+		return nil
+	}
 	return t.reload(context.Background())
 }
 
@@ -111,18 +127,25 @@ func (t *Table) reload(ctx context.Context) error {
 // load reads the source and takes it, with t.mu held.
 func (t *Table) load(ctx context.Context) error {
 	var s Snapshot
-	list := look(t.path)
-	files := []file{list}
+	var list file
+	var files []file
+	if t.path != "" {
+		list = look(t.path)
+		files = append(files, list)
+	}
 	var err error
 	switch t.kind { // a nil pointer in s would not matter: it is not taken
 	case abi.TableNames:
 		s, err = loadNames(ctx, list, t.limit)
 	case abi.TablePrefixes:
 		s, err = loadPrefixes(ctx, list, t.limit)
+	case abi.TableHosts:
+		s, err = loadHosts(ctx, list, t.hosts, t.limit)
 	default:
 		s, files, err = loadZone(ctx, t.path, t.origin, t.limit, t.apex())
 	}
 	t.files, t.failed = files, err != nil
+	t.stale.Store(err != nil && ctx.Err() == nil)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,10 @@ const (
 // Run watches the files of the source until ctx ends, and returns nil then. It watches their directories, since editors and Kubernetes put
 // new files and links in the place of old ones.
 func (t *Table) Run(ctx context.Context) error {
+	if t.path == "" { // the source is in the configuration
+		<-ctx.Done()
+		return nil
+	}
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	w := &watch{table: t, poll: poll.C}

@@ -135,7 +135,7 @@ func (z *zoneBuilder) add(key []byte, offsets []uint32, at position) error {
 	var flags uint8
 	if len(z.path) == 0 {
 		flags = abi.NodeApex
-		s.depth = bytes.Count(key, []byte{0})
+		s.depth = labelCount(key)
 	} else {
 		above := z.top()
 		s.depth, s.cut, s.dname = above.depth+1, above.cut, above.dname
@@ -217,5 +217,8 @@ func (z *zoneBuilder) duplicate(set [][]byte, data []byte) bool {
 	z.seen[string(data)] = struct{}{}
 	return false
 }
+
+// labelCount returns the number of labels of a name by its order key.
+func labelCount(key []byte) int { return bytes.Count(key, []byte{0}) }
 
 func keyString(key []byte) string { return message.NameString(appendName(nil, key)) }

@@ -193,7 +193,8 @@ func (g *Group) release(x *exchange) {
 func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
 	g.overLimit.Inc()
 	if q.Trace != nil {
-		q.Trace.Add("upstream "+g.name, "%d queries wait already, the limit", g.maxConcurrent)
+		q.Trace.Add(message.Step{Part: "upstream " + g.name, Event: "refused"}, "%d queries wait already, as many as {upstream.%s.max_concurrent} allows",
+			g.maxConcurrent, g.name)
 	}
 	if g.overStale {
 		return message.Response{Upstream: message.None}, ErrBusy

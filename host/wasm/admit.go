@@ -35,6 +35,7 @@ const (
 // module is what the host needs to know of a module before it runs.
 type module struct {
 	imports   map[string]bool // functions of the host module
+	imported  []imported      // all of them, in their order
 	exports   map[string]export
 	tables    int
 	functions []string // their signatures, imported ones first
@@ -42,6 +43,8 @@ type module struct {
 	pages     uint32 // of memory, at first
 	elements  int    // in segments
 }
+
+type imported struct{ module, name, signature string }
 
 type export struct {
 	kind      byte
@@ -118,6 +121,7 @@ func (m *module) section(a admission, id byte, s *octets, types *[]string) error
 			}
 			sig := signature(s.number())
 			m.functions = append(m.functions, sig)
+			m.imported = append(m.imported, imported{from, name, sig})
 			if s.err != nil || a.skipped&offImports != 0 {
 				return s.err
 			}

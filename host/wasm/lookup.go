@@ -17,7 +17,7 @@ type lookup struct {
 	few    []apex            // up to fewZones of them, the longest apex first
 	many   map[string]uint16 // or tables by apex
 	depths []int             // labels of the apexes in many, each number once, the highest first
-	names  []uint16          // tables of names, in their order
+	names  []uint16          // tables of names and hosts files, in their order
 	own    Snapshot          // the filter's own names, nil if there are none
 	ownAt  uint16            // their index
 }
@@ -38,8 +38,8 @@ type match struct {
 	value    []byte
 }
 
-// newLookup returns the look-up in tables and in the filter's own names, whose index is ownAt; nil if there are none, and no zone and no list of
-// names is among the tables.
+// newLookup returns the look-up in tables and in the filter's own names, whose index is ownAt; nil if there are none, and no zone, no list of names
+// and no hosts file is among the tables.
 func newLookup(tables []Table, ownAt uint16, own Snapshot) *lookup {
 	l := &lookup{tables: tables, own: own, ownAt: ownAt}
 	var zones []apex
@@ -49,7 +49,7 @@ func newLookup(tables []Table, ownAt uint16, own Snapshot) *lookup {
 			if name, _, ok := t.Snapshot().Next(nil); ok {
 				zones = append(zones, apex{bytes.Clone(name), uint16(n)})
 			}
-		case abi.TableNames:
+		case abi.TableNames, abi.TableHosts:
 			l.names = append(l.names, uint16(n))
 		}
 	}

@@ -46,9 +46,13 @@ func namesTable(t testing.TB, lines ...string) *table.Table {
 
 // The table of a name is the zone with the longest apex, by whole labels, and else the first list that holds it; with few zones as with many.
 func TestLookupTable(t *testing.T) {
+	hosts, err := table.Open("hosts", table.Config{Hosts: []string{"192.0.2.1 hosts.example other.example"}}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	tables := []Table{
 		zoneTable(t, "test."), zoneTable(t, "b.corp.test."), namesTable(t, "corp.test first", "list.example one"), zoneTable(t, "corp.test."),
-		zoneTable(t, "corp.test.", "second A 192.0.2.1"), namesTable(t, "list.example two", "other.example"),
+		zoneTable(t, "corp.test.", "second A 192.0.2.1"), namesTable(t, "list.example two", "other.example"), hosts,
 	}
 	many := tables
 	for n := range fewZones {
@@ -72,6 +76,7 @@ func TestLookupTable(t *testing.T) {
 		{"xcorp.test.", 0, "test."},
 		{`a\004corp.test.`, 0, "test."}, // ends in the octets of corp.test., but not in its labels
 		{"list.example.", 2, "list.example."},
+		{"x.hosts.example.", 6, "hosts.example."},
 		{"x.list.example.", 2, "list.example."},
 		{"other.example.", 5, "other.example."},
 		{"example.", -1, ""},

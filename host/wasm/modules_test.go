@@ -307,3 +307,48 @@ func TestGoModuleFromOutside(t *testing.T) {
 		t.Errorf("Call = %+v, %v; want Forward", v, err)
 	}
 }
+
+// TestRegexFuel: no name that a client makes up takes more than the default fuel, with as many regular expressions as there may be, of which the last one
+// matches and is about as large as one may be.
+func TestRegexFuel(t *testing.T) {
+	var rules, templates []any
+	for n := range 9 {
+		regex := fmt.Sprintf(`(^|[.])(ads|track%d|[a-z]*x[a-z]*y|[0-9]+z)[.]`, n)
+		rules = append(rules, map[string]any{"regex": regex, "to": "x."})
+		templates = append(templates, map[string]any{"regex": regex})
+	}
+	const last = `^([^.]+)[.](.*)[.]$`
+	rules = append(rules, map[string]any{"regex": last, "to": "$1.$2"})
+	templates = append(templates, map[string]any{"regex": last, "answer": []any{"{{ .Name }} TXT {{ .Zone }} {{ index .Match 1 }} {{ .Client }} {{ index .Match 2 }} {{ .Name }}"}})
+	for name, config := range map[string]map[string]any{"rewrite": {"rule": rules}, "template": {"template": templates}} {
+		t.Run(name, func(t *testing.T) {
+			module, ok := filters.Module(name)
+			if !ok {
+				t.Skip(filters.ErrNotBuilt)
+			}
+			f, err := newRig(t, 0).Open(t.Context(), name, Config{Config: config}, Environment{Module: module, Bundled: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			labels := []string{strings.Repeat("a", 62), strings.Repeat("0.", 31) + "0", strings.Repeat("-", 60)}
+			labels = append(labels, labels[0], strings.Repeat("\xff", 30), labels[0]+"x")
+			for _, label := range labels {
+				text := strings.Repeat("."+label, 253/(len(label)+1))[1:]
+				var wire []byte
+				for l := range strings.SplitSeq(text, ".") {
+					wire = append(append(wire, byte(len(l))), l...)
+				}
+				c := query(t)
+				if !c.Query.SetQuestion(query(t).Query, nil, append(wire, 0), 1, 1) {
+					t.Fatalf("%q is no name", text)
+				}
+				before := f.counts().fuel
+				if _, err := f.Call(c); err != nil {
+					t.Errorf("%q: %v", text, err)
+				}
+				t.Logf("%.20q...: %d units", text, f.counts().fuel-before)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package wasm
 import (
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // pool keeps the free instances of a filter: a bounded number of slots, each with one or none. Who takes an instance out of its slot owns it
@@ -73,17 +74,21 @@ func (p *pool) drop(i *instance) {
 	i.close()
 }
 
-// takeRounds bounds how often a call looks again when no instance is free. Each time it lets other goroutines run, those that hold an
-// instance among them, which takes well under a microsecond; only when there are hardly any instances, after a load or many faults, is
-// it more than a few times. Waiting longer, or on a queue, would only hold up the listener, whose other queries may have nothing to do with
-// this filter: these then get on_error, as if the filter had failed, which it has.
-const takeRounds = 2000
+// A call that finds no free instance looks again, takeRounds times while it lets other goroutines run, those that hold an instance among them; that
+// nearly always helps at once. When the system has taken the processor from whoever holds one, it doesn't: then the call sleeps between
+// its looks, takeSleeps times. Waiting longer, or on a queue, would only hold up the listener, whose other queries may have nothing to do with
+// this filter: the query then gets on_error, as if the filter had failed, which it has.
+const (
+	takeRounds = 1000
+	takeSleeps = 50
+	takeSleep  = 100 * time.Microsecond
+)
 
 // take gives a free instance, or nil when there is none within a bounded time. It looks first where hint says, which is where this caller
 // found one the last time, so that callers don't get into each other's way.
 func (p *pool) take(hint *uint32) *instance {
 	n := uint(len(p.slots))
-	for range takeRounds {
+	for round := range takeRounds + takeSleeps {
 		at := uint(*hint)
 		for range n {
 			if at >= n {
@@ -98,7 +103,11 @@ func (p *pool) take(hint *uint32) *instance {
 		if p.live.Load() == 0 {
 			return nil
 		}
-		runtime.Gosched()
+		if round < takeRounds {
+			runtime.Gosched()
+		} else {
+			time.Sleep(takeSleep)
+		}
 	}
 	return nil
 }

@@ -3,6 +3,8 @@
 package sdktest
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -29,9 +31,16 @@ type File struct {
 
 type source struct{ name, kind, text string }
 
+// Tables calls visit with the name, the kind and the text of the source of each table.
+func (f *File) Tables(visit func(name, kind, text string)) {
+	for _, t := range f.tables {
+		visit(t.name, t.kind, t.text)
+	}
+}
+
 // Case is a query and everything that happens to it.
 type Case struct {
-	Line  int // in the section of cases
+	Line  int // in the file
 	Steps []Step
 }
 
@@ -44,6 +53,7 @@ type Step struct {
 	Verdict   string    // the normalized line behind "verdict"
 	Records   []string  // normalized, each with its section in front
 	Explained []string
+	Logged    []string // each with its level as a number in front, as in [Host]
 }
 
 type query struct {
@@ -75,11 +85,18 @@ func ReadFile(name string) (*File, error) {
 // ParseFile is ReadFile for a file that is in memory; name is for errors.
 func ParseFile(name string, data []byte) (f *File, err error) {
 	f = &File{Name: name, Config: []byte("{}")}
-	for _, s := range txtar.Parse(data).Files {
+	at := 0 // lines up to the section, with its marker
+	archive := txtar.Parse(data)
+	at += bytes.Count(archive.Comment, newline)
+	for _, s := range archive.Files {
+		at++
 		words := strings.Fields(s.Name)
 		switch {
 		case s.Name == "config.json":
 			f.Config = s.Data
+			if err := json.Unmarshal(s.Data, new(map[string]any)); err != nil {
+				return nil, fmt.Errorf("%s:%d: config.json: %w", name, at, err)
+			}
 		case s.Name == "upstreams":
 			f.Upstreams = strings.Fields(string(s.Data))
 		case s.Name == "error":
@@ -93,12 +110,13 @@ func ParseFile(name string, data []byte) (f *File, err error) {
 		case len(words) == 3 && words[0] == "table":
 			f.tables = append(f.tables, source{words[1], words[2], string(s.Data)})
 		case s.Name == "cases":
-			if f.Cases, err = parseCases(string(s.Data)); err != nil {
-				return nil, fmt.Errorf("%s: cases, %w", name, err)
+			if f.Cases, err = parseCases(string(s.Data), at); err != nil {
+				return nil, fmt.Errorf("%s:%w", name, err)
 			}
 		default:
-			return nil, fmt.Errorf("%s: there is no section %q", name, s.Name)
+			return nil, fmt.Errorf("%s:%d: there is no section %q", name, at, s.Name)
 		}
+		at += bytes.Count(s.Data, newline)
 	}
 	return f, nil
 }
@@ -130,10 +148,12 @@ func parseInterest(words []string) (interest uint64, err error) {
 	return interest, nil
 }
 
-func parseCases(text string) (cases []Case, err error) {
+var newline = []byte{'\n'}
+
+// parseCases reads the section of cases, which begins behind line n of the file.
+func parseCases(text string, n int) (cases []Case, err error) {
 	var c *Case
 	var step *Step
-	n := 0
 	for line := range strings.Lines(text) {
 		n++
 		line = strings.TrimSpace(line)
@@ -147,12 +167,12 @@ func parseCases(text string) (cases []Case, err error) {
 		word, rest, _ := strings.Cut(line, " ")
 		rest = strings.TrimSpace(rest)
 		if word != "query" && step == nil {
-			return nil, fmt.Errorf("line %d: a case begins with a query", n)
+			return nil, fmt.Errorf("%d: a case begins with a query", n)
 		}
 		switch word {
 		case "query":
 			if c != nil {
-				return nil, fmt.Errorf("line %d: an empty line ends a case", n)
+				return nil, fmt.Errorf("%d: an empty line ends a case", n)
 			}
 			cases = append(cases, Case{Line: n})
 			c = &cases[len(cases)-1]
@@ -169,12 +189,12 @@ func parseCases(text string) (cases []Case, err error) {
 			s := slices.Index(sections, section)
 			var rr dns.RR
 			if rr, err = dns.NewRR(text); s < 0 || rr == nil || step.Response == nil {
-				return nil, fmt.Errorf("line %d: want a section and a record behind a response: %v", n, err) //nolint:errorlint // there may be none
+				return nil, fmt.Errorf("%d: want a section and a record behind a response: %v", n, err) //nolint:errorlint // there may be none
 			}
 			step.Response.records[s] = append(step.Response.records[s], rr)
 		case "verdict":
 			if step.Verdict != "" {
-				return nil, fmt.Errorf("line %d: a second verdict", n)
+				return nil, fmt.Errorf("%d: a second verdict", n)
 			}
 			step.Verdict, err = normalizeVerdict(strings.Fields(rest))
 		case "answer", "authority", "additional":
@@ -185,17 +205,26 @@ func parseCases(text string) (cases []Case, err error) {
 			if err == nil {
 				step.Records = append(step.Records, word+" "+text1(rr))
 			}
+		case "log":
+			level, text, _ := strings.Cut(rest, " ")
+			number := slices.Index(levels, level)
+			if number < 0 {
+				err = fmt.Errorf("there is no level %q: want %s", level, strings.Join(levels, ", "))
+			}
+			step.Logged = append(step.Logged, fmt.Sprintf("%d %s", number, strings.TrimSpace(text)))
 		case "explain":
 			step.Explained = append(step.Explained, rest)
 		default:
 			err = fmt.Errorf("there is no %q", word)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, fmt.Errorf("%d: %w", n, err)
 		}
 	}
 	return cases, nil
 }
+
+var levels = []string{"debug", "info", "warning", "error"}
 
 var sections = []string{"answer", "authority", "additional"}
 
@@ -205,6 +234,9 @@ func text1(rr dns.RR) string { return strings.Join(strings.Fields(rr.String()), 
 func parseQuestion(words []string) (name string, qtype uint16, err error) {
 	if len(words) < 2 {
 		return "", 0, fmt.Errorf("want a name and a type")
+	}
+	if _, ok := dns.IsDomainName(words[0]); !ok {
+		return "", 0, fmt.Errorf("%q is no name", words[0])
 	}
 	qtype, err = parseType(words[1])
 	return dns.Fqdn(words[0]), qtype, err
@@ -242,6 +274,10 @@ func parseQuery(words []string) (*query, error) {
 			i++
 			if i == len(words) {
 				return nil, fmt.Errorf("%s: want something behind it", w)
+			}
+			if w == "from" && words[i] == "nobody" { // a query of the host's own
+				q.address = netip.Addr{}
+				continue
 			}
 			if w == "from" {
 				if q.address, err = netip.ParseAddr(words[i]); err != nil {

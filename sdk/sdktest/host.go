@@ -16,6 +16,7 @@ import (
 // Host is the host functions and the tables of one filter, and records what the filter tells it. A fault that the contract
 // names, such as a table that does not exist, panics: a test sees it.
 type Host struct {
+	File      *File              // what it is made of
 	Explained []string           // lines of explain, since the last call of a phase began
 	Logged    []string           // lines of the log
 	Metrics   map[string]float64 // counters by name, and the sums of histograms
@@ -24,12 +25,14 @@ type Host struct {
 	tables   []*table
 	own      *table   // the filter's own names, the last of tables; nil until it adds one
 	names    []string // of metrics, by number
+	lines    int      // of the log, when the last call of a phase began
+	mute     bool     // the log is not kept, which would allocate
 	calls    int      // of host functions, since the last call of a phase began
 }
 
 // NewHost returns a host for the tables and the configuration of a file.
 func NewHost(f *File) (*Host, error) {
-	h := &Host{Metrics: map[string]float64{}}
+	h := &Host{File: f, Metrics: map[string]float64{}}
 	type info struct {
 		Name string `json:"name"`
 		Kind string `json:"kind"`
@@ -46,7 +49,7 @@ func NewHost(f *File) (*Host, error) {
 	for _, t := range f.tables {
 		table, err := newTable(t.name, t.kind, t.text)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: table %s: %w", f.Name, t.name, err)
 		}
 		h.tables = append(h.tables, table)
 		document.Tables = append(document.Tables, info{t.name, t.kind})
@@ -60,7 +63,7 @@ func NewHost(f *File) (*Host, error) {
 func (h *Host) Document() []byte { return h.document }
 
 // begin is called before each call of a phase.
-func (h *Host) begin() { h.Explained, h.calls = nil, 0 }
+func (h *Host) begin() { h.Explained, h.lines, h.calls = nil, len(h.Logged), 0 }
 
 func (h *Host) count() {
 	if h.calls++; h.calls > abi.MaxHostCalls {
@@ -86,7 +89,9 @@ func (h *Host) Explain(line []byte) {
 
 // Log implements [sdk.Host].
 func (h *Host) Log(level uint32, line []byte) {
-	h.count()
+	if h.count(); h.mute {
+		return
+	}
 	h.Logged = append(h.Logged, fmt.Sprintf("%d %s", level, line))
 }
 
@@ -156,7 +161,7 @@ func (h *Host) TableExact(number uint32, name, out []byte) int64 {
 func (h *Host) TableNext(number uint32, key, out []byte) int64 {
 	h.count()
 	t := h.tables[number]
-	next, ok := t.next(string(key))
+	next, ok := t.next(key)
 	if !ok {
 		return -1
 	}
@@ -167,8 +172,12 @@ func (h *Host) TableNext(number uint32, key, out []byte) int64 {
 	return int64(len(next))<<32 | int64(len(value))
 }
 
-// TablePrefix implements [sdk.Host]; the host of tests has no tables of prefixes.
-func (h *Host) TablePrefix(uint32, []byte, []byte) int64 { return -1 }
+// TablePrefix implements [sdk.Host].
+func (h *Host) TablePrefix(number uint32, address, out []byte) int64 {
+	h.count()
+	value, bits, ok := h.tables[number].prefix(address)
+	return give(bits, value, ok, out)
+}
 
 // give copies a value, if it fits, and makes the result of a table function.
 func give(matched int, value []byte, ok bool, out []byte) int64 {

@@ -19,11 +19,19 @@ const (
 	NoLookup                 // none: query is called for every query; but a filter with names of its own has only the look-up to find them
 )
 
-// Lookups are all of them, for a test that goes through them.
+// Inside is for instances that are a whole host, which does the look-up itself.
+const Inside Lookup = 0xFF
+
+// Lookups are all that this package does, for a test that goes through them.
 var Lookups = []Lookup{FullLookup, NoRoom, NoLookup}
 
 // String returns a name for a test.
-func (l Lookup) String() string { return [...]string{"look-up", "no room", "no look-up"}[l] }
+func (l Lookup) String() string {
+	if l == Inside {
+		return "inside"
+	}
+	return [...]string{"look-up", "no room", "no look-up"}[l]
+}
 
 // With makes the host of the instances that open makes do that look-up. Without With, it does what the contract says.
 func With(l Lookup, open Open) Open {
@@ -45,7 +53,8 @@ type found struct {
 	own            bool // it is one of the filter's own names
 }
 
-// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names that holds it, or the own names.
+// look looks a canonical name up, in the zone that is nearest to it, or else in the first list of names or hosts file that holds it, or the
+// own names.
 // abi/README.md section 4.
 func (h *Host) look(name string) (f found, ok bool) {
 	apex := 0
@@ -61,7 +70,7 @@ func (h *Host) look(name string) (f found, ok bool) {
 		return f, true
 	}
 	for i, t := range h.tables {
-		if t.kind != abi.TableNames { // the own names come last
+		if t.kind != abi.TableNames && t.kind != abi.TableHosts { // the own names come last
 			continue
 		}
 		if value, size, ok := t.longest([]byte(name)); ok {

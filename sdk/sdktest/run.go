@@ -5,6 +5,7 @@ package sdktest
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -38,19 +39,48 @@ func Run(t *testing.T, pattern string, open Open) {
 // Run runs the cases of one file.
 func (f *File) Run(t *testing.T, open Open) {
 	t.Helper()
-	r, mistakes := f.start(open)
-	for _, m := range mistakes {
-		t.Error(m)
+	r, failures := f.start(open)
+	for _, failure := range failures {
+		t.Error(failure)
 	}
 	if r == nil {
 		return
 	}
 	for _, c := range f.Cases {
 		t.Run(fmt.Sprintf("%d %s", c.Line, c.Steps[0].Call), func(t *testing.T) {
-			for _, m := range r.run(c) {
-				t.Error(m)
+			for _, failure := range r.run(c) {
+				t.Error(failure)
 			}
 		})
+	}
+}
+
+// Failure is something that is not as a file of cases says.
+type Failure struct {
+	File string // its name
+	Line int    // the step of the case, or 0 if it is about the configuration
+	Call string // the line of the file that says what was called; empty for the configuration
+	Text string // what is wrong: lines with what was got and what is wanted
+}
+
+// String is what a test prints: the place as editors understand it, the call, and what is wrong.
+func (f Failure) String() string {
+	if f.Line == 0 {
+		return f.File + ": " + f.Text
+	}
+	return fmt.Sprintf("%s:%d: %s\n%s", f.File, f.Line, f.Call, f.Text)
+}
+
+// Check runs the cases as Run does, without package testing: visit is called after each case with what is wrong in it. What is wrong with the
+// configuration comes first, with nil for the case; if the filter can't be called then, that is all.
+func (f *File) Check(open Open, visit func(c *Case, failures []Failure)) {
+	r, failures := f.start(open)
+	visit(nil, failures)
+	if r == nil {
+		return
+	}
+	for i := range f.Cases {
+		visit(&f.Cases[i], r.run(f.Cases[i]))
 	}
 }
 
@@ -76,6 +106,8 @@ func Allocations(t *testing.T, pattern string, newFilter func() sdk.Filter) {
 				return ""
 			}
 			frame := bytes.Clone(r.saved)
+			r.host.mute = true
+			defer func() { r.host.mute = false }()
 			if n := testing.AllocsPerRun(5, func() {
 				copy(r.instance.Frame(), frame)
 				r.instance.Call(phase)
@@ -85,38 +117,63 @@ func Allocations(t *testing.T, pattern string, newFilter func() sdk.Filter) {
 			return ""
 		}
 		for _, c := range f.Cases {
-			for _, m := range r.run(c) {
-				t.Errorf("%s: %s", name, m)
+			for _, failure := range r.run(c) {
+				t.Error(failure)
 			}
 		}
 	}
 }
 
-// failures returns what Run would report.
-func (f *File) failures(open Open) []string {
-	r, all := f.start(open)
-	if r != nil {
-		for _, c := range f.Cases {
-			all = append(all, r.run(c)...)
-		}
-	}
-	return all
-}
-
 // start opens an instance and compares the outcome of configure. The runner is nil if there is nothing to call.
-func (f *File) start(open Open) (r *runner, mistakes []string) {
+func (f *File) start(open Open) (r *runner, failures []Failure) {
+	wrong := func(format string, a ...any) {
+		failures = append(failures, Failure{File: f.Name, Text: fmt.Sprintf(format, a...)})
+	}
 	r, err := f.open(open)
 	switch {
-	case err != nil && err.Error() == f.Error && f.Error != "":
+	case err != nil && f.Error != "" && refused(err, f.Error):
 		return nil, nil
+	case err != nil && f.Error == "":
+		wrong("configure: got error\n%v", err)
 	case err != nil:
-		return nil, []string{fmt.Sprintf("configure: got error\n%v\nwant\n%s", err, f.Error)}
+		wrong("configure: got error\n%v\nwant\n%s", err, f.Error)
 	case f.Error != "":
-		return nil, []string{"configure: got no error, want\n" + f.Error}
+		wrong("configure: got no error, want\n%s", f.Error)
+		r = nil
 	case f.Interest != nil && r.interest != *f.Interest:
-		mistakes = append(mistakes, fmt.Sprintf("configure: got interest %#x, want %#x", r.interest, *f.Interest))
+		wrong("configure: got interest %#x, want %#x", r.interest, *f.Interest)
 	}
-	return r, mistakes
+	return r, failures
+}
+
+// Refusal is the error of an [Open] that checks the configuration before the filter sees it, as the host does by the schema of the
+// manifest. It has words of its own, so only the keys are compared: each must be one that the section error names, too.
+type Refusal interface {
+	error
+	Keys() []string
+}
+
+// refused reports whether err is the error that a file wants.
+func refused(err error, want string) bool {
+	if err.Error() == want {
+		return true
+	}
+	r, ok := errors.AsType[Refusal](err)
+	if !ok {
+		return false
+	}
+	var keys []string
+	for line := range strings.Lines(want) {
+		key, _, _ := strings.Cut(line, ":")
+		keys = append(keys, key)
+	}
+	for _, got := range r.Keys() {
+		// A key that is missing or unknown may be reported at the table that it is in, or should be in.
+		if !slices.ContainsFunc(keys, func(k string) bool { return strings.HasPrefix(k, got) || strings.HasPrefix(got, k) }) {
+			return false
+		}
+	}
+	return len(r.Keys()) > 0
 }
 
 // runner is a configured instance of a filter that calls are made to.
@@ -152,24 +209,38 @@ func (f *File) open(open Open) (*runner, error) {
 	return r, nil
 }
 
+// Fault is what [Instance.Call] panics with when the filter did not return: the case fails, and the next one goes on.
+type Fault struct{ Err error }
+
 // run makes the calls of one case, and returns what is not as it should be.
-func (r *runner) run(c Case) (mistakes []string) {
+func (r *runner) run(c Case) (failures []Failure) {
+	at := c.Steps[0]
 	wrong := func(step Step, format string, a ...any) {
-		mistakes = append(mistakes, fmt.Sprintf("line %d: %s\n", step.Line, step.Call)+fmt.Sprintf(format, a...))
+		failures = append(failures, Failure{r.file.Name, step.Line, step.Call, fmt.Sprintf(format, a...)})
 	}
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case Fault:
+			wrong(at, " got a fault: %v", p.Err)
+		default:
+			panic(p)
+		}
+	}()
 	var cookie uint64
 	var attempts [3]byte // by phase
 	called := false      // the last verdict was Ask or Forward in the response phase, so the answer always comes
 	for _, step := range c.Steps {
-		verdict, records, explained := "next", []string(nil), []string(nil)
+		at = step
+		verdict, records, explained, logged := "next", []string(nil), []string(nil), []string(nil)
 		message, class := step.message()
 		phase, interested := byte(abi.PhaseQuery), r.interest&abi.InterestQuery != 0
 		if step.Response != nil {
 			phase, interested = abi.PhaseResponse, r.interest>>class&1 != 0 || called
 		}
-		var at found
-		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && (r.lookup != NoLookup || r.host.own != nil) {
-			if at, interested = r.host.look(wire(step.Query.name)); !interested && step.Query.flags&abi.FlagExplain != 0 {
+		var found found
+		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && r.lookup != Inside && (r.lookup != NoLookup || r.host.own != nil) {
+			if found, interested = r.host.look(wire(step.Query.name)); !interested && step.Query.flags&abi.FlagExplain != 0 {
 				explained = []string{"nothing here holds " + string(sdk.AppendText(nil, []byte(wire(step.Query.name))))}
 			}
 		}
@@ -177,10 +248,14 @@ func (r *runner) run(c Case) (mistakes []string) {
 			frame := r.instance.Frame()
 			if len(frame) != abi.FrameTotal {
 				wrong(step, "frame has %d octets, want %d", len(frame), abi.FrameTotal)
-				return mistakes
+				return failures
 			}
+			for i := range frame { // what the contract leaves undefined shows
+				frame[i] = 0xAA
+			}
+			clear(frame[:abi.FrameHeader])
 			r.fill(frame, step, message, class)
-			at.write(frame, len(message), r.lookup)
+			found.write(frame, len(message), r.lookup)
 			frame[abi.FramePhase], frame[abi.FrameAttempt] = phase, attempts[phase]
 			binary.LittleEndian.PutUint64(frame[abi.FrameCookie:], cookie)
 			r.saved = append(r.saved[:0], frame...)
@@ -189,11 +264,11 @@ func (r *runner) run(c Case) (mistakes []string) {
 			frame = r.instance.Frame() // the memory of a module may have grown
 			attempts[phase]++
 			cookie = binary.LittleEndian.Uint64(frame[abi.FrameCookie:])
-			explained = r.host.Explained
+			explained, logged = r.host.Explained, slices.Clone(r.host.Logged[r.host.lines:])
 			var err error
 			if verdict, records, err = r.describe(v, octets, frame, step); err != nil {
 				wrong(step, "%v", err)
-				return mistakes
+				return failures
 			}
 			if r.again != nil {
 				if m := r.again(step, phase); m != "" {
@@ -211,8 +286,11 @@ func (r *runner) run(c Case) (mistakes []string) {
 		if !slices.Equal(explained, step.Explained) {
 			wrong(step, " got explained %q\nwant explained %q", explained, step.Explained)
 		}
+		if !slices.Equal(logged, step.Logged) {
+			wrong(step, " got log %q\nwant log %q", logged, step.Logged)
+		}
 	}
-	return mistakes
+	return failures
 }
 
 // message makes the message of a step, and the class of a response.
@@ -266,12 +344,8 @@ func classify(rcode int, m *dns.Msg) uint16 {
 	return abi.ClassNODATA
 }
 
-// fill writes the frame. What the contract leaves undefined is filled with octets that show.
+// fill writes a frame whose header is zero.
 func (r *runner) fill(frame []byte, step Step, message []byte, class uint16) {
-	for i := range frame {
-		frame[i] = 0xAA
-	}
-	clear(frame[:abi.FrameHeader])
 	le := binary.LittleEndian
 	q := step.Query
 	name := wire(q.name)
@@ -280,15 +354,20 @@ func (r *runner) fill(frame []byte, step Step, message []byte, class uint16) {
 	le.PutUint16(frame[abi.FrameScope:], abi.None)
 	le.PutUint16(frame[abi.FrameQtype:], q.qtype)
 	le.PutUint16(frame[abi.FrameQclass:], q.qclass)
-	le.PutUint16(frame[abi.FramePort:], 40000)
-	frame[abi.FrameFamily] = 4
-	if q.address.Is6() {
+	address := q.address.Unmap() // as the host gives it
+	switch {
+	case address.Is4():
+		frame[abi.FrameFamily] = 4
+	case address.Is6():
 		frame[abi.FrameFamily] = 6
+	}
+	if address.IsValid() {
+		le.PutUint16(frame[abi.FramePort:], 40000)
 	}
 	frame[abi.FrameLabels] = byte(dns.CountLabel(q.name))
 	le.PutUint16(frame[abi.FrameQnameSize:], uint16(len(name)))
 	le.PutUint16(frame[abi.FrameEDE:], abi.None)
-	copy(frame[abi.FrameAddress:], q.address.AsSlice())
+	copy(frame[abi.FrameAddress:], address.AsSlice())
 	le.PutUint32(frame[abi.FrameSize:], uint32(len(message)))
 	question := len(name)
 	le.PutUint16(frame[abi.FrameUpstream:], abi.None)
@@ -378,7 +457,7 @@ func checkMessage(octets []byte, step Step) (*dns.Msg, error) {
 		return nil, fmt.Errorf("response: QR is clear")
 	case len(m.Question) != 1, wire(m.Question[0].Name) != wire(q.name), m.Question[0].Qtype != q.qtype, m.Question[0].Qclass != q.qclass:
 		return nil, fmt.Errorf("response: question %v, want %s %d %d", m.Question, q.name, q.qtype, q.qclass)
-	case step.Response == nil && m.Question[0].Name != q.name:
+	case step.Response == nil && exact(m.Question[0].Name) != exact(q.name):
 		return nil, fmt.Errorf("response: question in another case, %s", m.Question[0].Name)
 	case m.IsEdns0() != nil || m.IsTsig() != nil:
 		return nil, fmt.Errorf("response: has OPT or TSIG")

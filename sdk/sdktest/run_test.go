@@ -1,6 +1,8 @@
 package sdktest
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,6 +34,7 @@ func TestRunFails(t *testing.T) {
 		{"record", "explain saw", "answer a.test. 1 A 192.0.2.1\nexplain saw", true},
 		{"explained", "saw a", "saw b", true},
 		{"not explained", "explain saw a.test. A\n", "", true},
+		{"logged", "response", "log info a line\nresponse", true},
 		{"second verdict", "forward u keep", "forward u", true},
 		{"interest", "-- cases", "-- interest --\nqueries\n-- cases", true},
 		{"error", "-- cases", "-- error --\nzone: is wrong\n-- cases", true},
@@ -41,7 +44,9 @@ func TestRunFails(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := f.failures(Native(echo)); (len(got) > 0) != tt.fails {
+			var got []Failure
+			f.Check(Native(echo), func(_ *Case, failures []Failure) { got = append(got, failures...) })
+			if (len(got) > 0) != tt.fails {
 				t.Errorf("got failures %q, want some: %v", got, tt.fails)
 			}
 		})
@@ -50,13 +55,15 @@ func TestRunFails(t *testing.T) {
 
 func TestParseFileRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
+		{"JSON", "-- config.json --\n{\n", "test:1: config.json"},
+		{"name", "-- cases --\nquery a..b A\n", "no name"},
 		{"section", "-- cases2 --\n", "no section"},
-		{"word", "-- cases --\nquery a A\nfoo\n", `line 2: there is no "foo"`},
+		{"word", "-- cases --\nquery a A\nfoo\n", `test:3: there is no "foo"`},
 		{"no query", "-- cases --\nverdict next\n", "begins with a query"},
 		{"two queries", "-- cases --\nquery a A\nquery b A\n", "empty line"},
 		{"type", "-- cases --\nquery a AAAAA\n", "no type"},
 		{"verdict", "-- cases --\nquery a A\nverdict maybe\n", "no verdict"},
-		{"record", "-- cases --\nquery a A\nanswer a. 1 A 1.2.3\n", "line 2"},
+		{"record", "-- cases --\nquery a A\nanswer a. 1 A 1.2.3\n", "test:3"},
 		{"interest", "-- interest --\nall\n", "interest"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,7 +92,7 @@ func TestZone(t *testing.T) {
 		t.Error("longest(test.): got a key, want none")
 	}
 	var walk []string
-	for key, ok := z.next(""); ok; key, ok = z.next(key) {
+	for key, ok := z.next(nil); ok; key, ok = z.next([]byte(key)) {
 		walk = append(walk, string(sdk.AppendText(nil, []byte(key))))
 	}
 	if got, want := strings.Join(walk, " "), `z.test. cut.z.test. ns.cut.z.test. d.z.test. x.d.z.test. w.z.test. *.w.z.test.`; got != want {
@@ -94,4 +101,58 @@ func TestZone(t *testing.T) {
 	if _, err := newTable("z", "zone", "z.test. 1 SOA ns. host. 1 2 3 4 5\nother.test. 1 A 192.0.2.1\n"); err == nil {
 		t.Error("a name outside of the zone: got no error")
 	}
+}
+
+// TestLists: lists are read as the host reads them.
+func TestLists(t *testing.T) {
+	names, err := newTable("n", "names", "# names\n\nwww.Example.com\ttext of it # not of it\n  b.test\n#c.test\na#b.test x#y\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"www.example.com.": "text of it", "b.test.": "", "a#b.test.": "x#y"} {
+		if got, ok := names.values[wire(name)]; !ok || string(got) != want {
+			t.Errorf("%s: got %q, %v, want %q", name, got, ok, want)
+		}
+	}
+	if len(names.values) != 3 {
+		t.Errorf("got %d names, want 3", len(names.values))
+	}
+	prefixes, err := newTable("p", "prefixes", "# prefixes\n192.0.2.0/24 net\n192.0.2.7\thost\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value, bits, ok := prefixes.prefix([]byte{192, 0, 2, 7}); string(value) != "host" || bits != 32 || !ok {
+		t.Errorf("got %q, %d, %v; want the address itself", value, bits, ok)
+	}
+	for _, tt := range []struct{ kind, text string }{
+		{"names", "a.test\nb..test\n"}, {"prefixes", "192.0.2.0/24\n192.0.2.0/33\n"},
+	} {
+		if _, err := newTable("t", tt.kind, tt.text); err == nil || !strings.Contains(err.Error(), "line 2: ") {
+			t.Errorf("%s: got error %v, want one with the line", tt.kind, err)
+		}
+	}
+}
+
+// FuzzParseFile: no file makes the reader, or the host that is made of it, panic.
+func FuzzParseFile(f *testing.F) {
+	names, err := filepath.Glob("../../filters/*/testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range append(names, "../../filters/scaffold/starter/cases.txtar") {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(content) < 4096 {
+			f.Add(content)
+		}
+	}
+	f.Fuzz(func(_ *testing.T, content []byte) {
+		file, err := ParseFile("fuzz", content)
+		if err != nil {
+			return
+		}
+		file.Check(Native(func() sdk.Filter { return sdk.Filter{} }), func(*Case, []Failure) {})
+	})
 }

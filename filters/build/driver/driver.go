@@ -1,7 +1,7 @@
 //go:build !wasip1
 
-// Package driver compiles the filters of this repository to WebAssembly. The command above it is what make uses; tests that
-// need modules call [Module], so that they work in a fresh clone, where nothing was built.
+// Package driver compiles filters to WebAssembly: with [Compile] whatever folder has one, with [Build] those of this repository. The
+// command above it is what make uses; tests that need modules call [Module], so that they work in a fresh clone, where nothing was built.
 package driver
 
 import (
@@ -36,7 +36,7 @@ type Built struct {
 var flags = []string{"build", "-trimpath", "-buildvcs=false", "-buildmode=c-shared", "-ldflags=-s -w"}
 
 // environment is added to that of the process.
-var environment = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=", "GOWASM="}
+var environment = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOWASM="}
 
 // Build compiles the filters with these names, or all if there are none. It works in the source tree that this package was
 // compiled from.
@@ -127,20 +127,7 @@ func build(ctx context.Context, root, name string) (Built, error) {
 			return b, nil
 		}
 	}
-	work, err := os.MkdirTemp("", "weir-filter-")
-	if err != nil {
-		return Built{}, err
-	}
-	defer os.RemoveAll(work)
-	raw := filepath.Join(work, name+".wasm")
-	if _, err := command(ctx, source, append(slices.Clone(flags), "-o", raw, ".")...); err != nil {
-		return Built{}, err
-	}
-	module, err := os.ReadFile(raw)
-	if err != nil {
-		return Built{}, err
-	}
-	packed, err := abi.AppendManifest(module, m)
+	packed, _, err := Compile(ctx, source)
 	if err != nil {
 		return Built{}, err
 	}
@@ -151,16 +138,67 @@ func build(ctx context.Context, root, name string) (Built, error) {
 	return b, replace(mark, []byte(sum+" "+digest(packed)+"\n"))
 }
 
+// Manifest is the name of the file that makes a folder that of a filter.
+const Manifest = "filter.json"
+
+// Compile compiles the filter in a folder, a package main with a manifest in filter.json, and returns the module with its manifest. It
+// writes nothing there. The error of a program that does not compile is what the go command says, with file and line.
+func Compile(ctx context.Context, folder string) (module []byte, m abi.Manifest, err error) {
+	if m, err = manifest.Read(filepath.Join(folder, Manifest)); err != nil {
+		return nil, m, err
+	}
+	work, err := os.MkdirTemp("", "weir-filter-")
+	if err != nil {
+		return nil, m, err
+	}
+	defer os.RemoveAll(work)
+	raw := filepath.Join(work, "filter.wasm")
+	if _, err := command(ctx, folder, append(slices.Clone(flags), "-o", raw, ".")); err != nil {
+		return nil, m, err
+	}
+	if module, err = os.ReadFile(raw); err != nil {
+		return nil, m, err
+	}
+	module, err = abi.AppendManifest(module, m)
+	return module, m, err
+}
+
+// minor is the oldest Go 1 that the SDK compiles with.
+const minor = 26
+
+// CheckToolchain says why the go command can't build filters in a folder: it is missing, or too old.
+func CheckToolchain(ctx context.Context, folder string) error {
+	want := fmt.Sprintf("want Go 1.%d or newer, from https://go.dev/dl", minor)
+	if _, err := exec.LookPath("go"); err != nil {
+		return fmt.Errorf("building a filter takes the go command, which is not in PATH: %s", want)
+	}
+	c := exec.CommandContext(ctx, "go", "env", "GOVERSION")
+	c.Dir = folder
+	out, err := c.Output()
+	version := strings.TrimSpace(string(out))
+	if err != nil { // go.mod wants a newer one, which can't be had
+		c = exec.CommandContext(ctx, "go", "env", "GOVERSION")
+		c.Env = append(os.Environ(), "GOTOOLCHAIN=local")
+		out, _ = c.Output() // without it, the message has no version
+		return fmt.Errorf("the go command in PATH is too old, or does not start: it is %s; %s", strings.TrimSpace(string(out)), want)
+	}
+	var have int
+	if n, _ := fmt.Sscanf(version, "go1.%d", &have); n == 1 && have < minor {
+		return fmt.Errorf("the go command in PATH is too old: it is %s; %s", version, want)
+	}
+	return nil // what has another form is a development version
+}
+
 // hash returns a digest of everything that a module is made of: the toolchain, the flags, the manifest, and the sources of all
 // packages outside of the standard library.
 func hash(ctx context.Context, source string) (string, error) {
-	out, err := command(ctx, source, "list", "-deps", "-f",
-		`{{if not .Standard}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}{{"\n"}}{{end}}{{end}}`, ".")
+	out, err := command(ctx, source, []string{"list", "-deps", "-f",
+		`{{if not .Standard}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}{{"\n"}}{{end}}{{end}}`, "."})
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	version, err := command(ctx, source, "version")
+	version, err := command(ctx, source, []string{"version"})
 	if err != nil {
 		return "", err
 	}
@@ -186,11 +224,11 @@ func digest(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// command runs the go command, for WebAssembly.
-func command(ctx context.Context, directory string, arguments ...string) ([]byte, error) {
+// command runs the go command, for WebAssembly unless more of the environment says something else.
+func command(ctx context.Context, directory string, arguments []string, more ...string) ([]byte, error) {
 	c := exec.CommandContext(ctx, "go", arguments...)
 	c.Dir = directory
-	c.Env = append(os.Environ(), environment...)
+	c.Env = append(append(os.Environ(), environment...), more...)
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	out, err := c.Output()

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/weirdns/weir/filters/internal/guest"
+)
+
+func TestEqual(t *testing.T) { guest.TestEqual(t, "alternate", newFilter) }
