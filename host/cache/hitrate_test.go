@@ -61,7 +61,7 @@ func (f *filler) ask(n uint64) bool {
 // TestHitRate compares with an exact LRU of as many entries, for names asked for as the web is, by Zipf's law, and has queries for names that nobody asks
 // for again between them, which is what scanners and some attacks do.
 func TestHitRate(t *testing.T) {
-	const names, queries = 100_000, 800_000
+	const names, queries = 20_000, 200_000
 	for _, skew := range []float64{0.9, 1.0, 1.1} {
 		for _, capacity := range []int{names / 100, names / 10} {
 			alone := 0.0 // hit rate of this store without unique names

@@ -130,7 +130,7 @@ func randomItem(r *rand.Rand, k []byte, largest int, now int64) item {
 // TestModel does everything in any order, to a store and to the model. What is in the store is in all as in the model; what is not there but in the
 // model has been evicted.
 func TestModel(t *testing.T) {
-	steps := 100_000
+	steps := 50_000
 	if testing.Short() {
 		steps = 20_000
 	}
