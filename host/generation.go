@@ -88,6 +88,7 @@ func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g 
 	defer func() {
 		if err != nil {
 			g.discard()
+			g.forget(old)
 			g = nil
 		}
 	}()

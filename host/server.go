@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,9 @@ type Server struct {
 	admin    *admin.Server // nil without [admin]
 	queries  *querylog.Log // nil when queries are not logged
 	state    atomic.Int32
+	serving  chan struct{} // closed when Run serves
+	lameduck atomic.Int64  // of the present configuration, in nanoseconds
+	after    func(time.Duration) <-chan time.Time // time.After, but in tests
 	present  atomic.Pointer[generation] // current, for those who only look
 
 	mu        sync.Mutex // one change at a time; guards following
@@ -101,7 +105,7 @@ var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1;
 
 // New makes a server of f, and logs to log. Mistakes in the configuration are returned as [config.Errors]. version is for the metrics.
 func New(ctx context.Context, f *config.File, version string, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1)}
+	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), after: time.After}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
@@ -120,6 +124,7 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 		return nil, err
 	}
 	s.current.hold()
+	s.lameduck.Store(int64(f.Lameduck))
 	s.present.Store(s.current)
 	s.registry.MustRegister(tableMetrics{s})
 	s.metrics.reloaded(s.current.number, s.now())
@@ -185,7 +190,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		l.entry = new(entry)
 		l.entry.way.Store(&way{g.doors[i], &g.users})
 		// Where a listener with another configuration has the address, both have it for a moment, so that nobody finds nobody there.
-		share := slices.ContainsFunc(old, func(o *listening) bool { return o.config.Address == c.Address })
+		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
 			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries,
 		})
@@ -202,6 +207,9 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 	}
 	return all, nil
 }
+
+// port is the port of an address, which may be written in several ways.
+func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
 // same reports whether a listener made of l would be the one that there is.
 func (l *listening) same(o *listening) bool {
@@ -266,19 +274,22 @@ func (s *Server) Run(ctx context.Context) error {
 	// What queries need ends after the last query.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	var below errgroup.Group
+	var below, beside errgroup.Group
 	below.Go(func() error { return s.runtime.Run(background) })
 	if s.queries != nil {
 		below.Go(func() error { s.queries.Run(background); return nil })
 	}
+	administering, stopAdmin := context.WithCancel(background)
+	defer stopAdmin()
 	if s.admin != nil {
-		below.Go(func() error { return s.admin.Serve(background) })
+		beside.Go(func() error { return s.admin.Serve(administering) })
 	}
 	s.mu.Lock()
 	s.running = background
 	s.startAll()
 	s.mu.Unlock()
 	s.state.Store(int32(Serving))
+	close(s.serving)
 	err := s.wait(ctx)
 	s.state.Store(int32(Draining))
 	s.mu.Lock() // after a reload that is under way; there is none after it
@@ -289,6 +300,8 @@ func (s *Server) Run(ctx context.Context) error {
 		stopping.Go(l.stop)
 	}
 	stopping.Wait()
+	stopAdmin() // which explains queries, in the present generation
+	err = errors.Join(err, beside.Wait())
 	s.current.release()
 	stopBackground()
 	return errors.Join(err, below.Wait())
@@ -314,18 +327,14 @@ func (s *Server) wait(ctx context.Context) error {
 	case err := <-s.failed:
 		return err
 	}
-	s.mu.Lock()
-	lameduck := s.current.file.Lameduck
-	s.mu.Unlock()
+	lameduck := time.Duration(s.lameduck.Load())
 	if lameduck == 0 {
 		return nil
 	}
 	s.state.Store(int32(LameDuck))
 	s.log.Info("stopping soon: queries are still answered", "lameduck", lameduck.String())
-	timer := time.NewTimer(lameduck)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-s.after(lameduck):
 		return nil
 	case err := <-s.failed:
 		return err

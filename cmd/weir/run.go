@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -56,13 +57,20 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 			}
 			tick := time.NewTicker(watchInterval)
 			defer tick.Stop()
-			go s.Follow(ctx, func() (*config.File, error) { return config.Load(f.Path, os.Environ()) }, hup, tick.C, func(f *config.File, err error) {
+			reload := func() (*config.File, error) { return config.Load(f.Path, os.Environ()) }
+			reloaded := func(f *config.File, err error) {
 				s.ReopenLogs()
 				if err == nil {
 					level.Set(f.Log.SlogLevel())
 				}
-			})
-			return errors.Join(s.Run(ctx), s.Close())
+			}
+			ctx, cancel := context.WithCancel(ctx)
+			var following sync.WaitGroup
+			following.Go(func() { s.Follow(ctx, reload, hup, tick.C, reloaded) })
+			err = s.Run(ctx)
+			cancel()
+			following.Wait()
+			return errors.Join(err, s.Close())
 		},
 	}
 }

@@ -277,6 +277,20 @@ func (g *Group) setServers(targets []target) {
 	}
 }
 
+// Forget drops the metrics of g, which is not in use any more, but for those that it has in common with the group of the same name that took its
+// place; nil if there is none.
+func (g *Group) Forget(other *Group) {
+	for _, s := range *g.servers.Load() {
+		if other == nil || !slices.ContainsFunc(*other.servers.Load(), func(o *server) bool { return o.name == s.name }) {
+			g.metrics.forget(g.name, s.name)
+		}
+	}
+	if other == nil {
+		g.metrics.inFlight.DeleteLabelValues(g.name)
+		g.metrics.overLimit.DeleteLabelValues(g.name)
+	}
+}
+
 // Stats is the state of one server.
 type Stats struct {
 	Server    netip.AddrPort
