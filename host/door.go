@@ -39,13 +39,17 @@ func (d *door) Begin(x *chain.Exchange) bool {
 	if scope, ok := d.scopes.Find(q.Client.Addr()); ok {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {
-			q.Trace.Add("listener", "client %s is in scope %d: chain %s", q.Client.Addr(), scope, d.chains[scope].Name())
+			name := d.chains[scope].Name()
+			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].clients}: chain %s",
+				q.Client.Addr(), q.Listener, scope, name)
 		}
 		return d.chains[scope].Begin(x)
 	}
 	q.Scope = message.None
 	if q.Trace != nil {
-		q.Trace.Add("listener", "client %s is in no scope: chain %s", q.Client.Addr(), d.other.Name())
+		name := d.other.Name()
+		q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in no scope: {listener[%d].chain} says %s",
+			q.Client.Addr(), q.Listener, name)
 	}
 	return d.other.Begin(x)
 }

@@ -63,12 +63,14 @@ func (e *endpoint) refuses(q *message.Query) []byte {
 	switch {
 	case e.private != nil && e.private.holds(q.Key):
 		if q.Trace != nil {
-			q.Trace.Add("upstream "+e.name, "%s is in a private zone, and this upstream is not private: REFUSED", message.NameString(q.Name))
+			q.Trace.Add(message.Step{Part: "upstream " + e.name, Event: "refused", RCODE: "REFUSED"},
+				"%s is in one of {private_zones}, and {upstream.%s} is not private: REFUSED", message.NameString(q.Name), e.name)
 		}
 		return edePrivate
 	case !e.snoop && !q.RD():
 		if q.Trace != nil {
-			q.Trace.Add("upstream "+e.name, "RD is clear, and this upstream has norecurse = \"refuse\": REFUSED")
+			q.Trace.Add(message.Step{Part: "upstream " + e.name, Event: "refused", RCODE: "REFUSED"},
+				"RD is clear, and {upstream.%s.norecurse} is \"refuse\": REFUSED", e.name)
 		}
 		return edeNoRecurse
 	}

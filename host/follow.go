@@ -10,12 +10,15 @@ import (
 	"github.com/weirdns/weir/host/config"
 )
 
-// Follow reloads whenever told, and, with watch in the configuration, when its file or the module of a filter changed; until ctx is done. load reads
-// the file. tick says when to look at files: a change counts when it is still the same at the next tick, since editors write in several
-// steps. reloaded, if not nil, is called after each try.
+// Follow reloads whenever told, and, with watch in the configuration, when its file or the module of a filter changed; it begins when s serves, and ends with
+// ctx. load reads the file. tick says when to look at files. reloaded, if not nil, is called after each try.
 func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), told <-chan os.Signal, tick <-chan time.Time, reloaded func(*config.File, error)) {
-	seen := look(s.file())
-	before := seen
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.serving: // what was told before waits in its channel
+	}
+	c := newChange(s.file())
 	for {
 		select {
 		case <-ctx.Done():
@@ -23,35 +26,50 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 		case <-told:
 		case <-tick:
 			f := s.file()
-			if !f.Watch {
-				continue
-			}
-			now := look(f)
-			settled := now.same(before)
-			before = now
-			if !settled || now.same(seen) {
+			if !f.Watch || !c.settled(f) {
 				continue
 			}
 			s.log.Info("the configuration changed")
 		}
-		seen = look(s.file())
+		c.took(s.file()) // before it is read: what is written from now on is another change
 		f, err := load()
 		if err == nil {
 			err = s.Reload(ctx, f)
+		} else {
+			s.metrics.reloads.WithLabelValues("refused").Inc()
 		}
 		if err == nil {
-			seen = look(f) // it may have other modules
+			c.took(f) // it may have other modules
 			for _, w := range f.Warnings {
 				s.log.Warn(w.Error())
 			}
 		} else if !errors.Is(err, context.Canceled) {
 			s.refused(err)
 		}
-		before = seen
 		if reloaded != nil {
 			reloaded(f, err)
 		}
 	}
+}
+
+// change notices when the files of a configuration changed. It is told after a second look that finds them as the first did, since editors write
+// in several steps.
+type change struct{ taken, before files }
+
+func newChange(f *config.File) *change {
+	now := look(f)
+	return &change{now, now}
+}
+
+// took notes that the files are read as they are now.
+func (c *change) took(f *config.File) { c.taken, c.before = look(f), look(f) }
+
+// settled reports whether they are others than those that were read, and as they were at the last call.
+func (c *change) settled(f *config.File) bool {
+	now := look(f)
+	settled := now.same(c.before)
+	c.before = now
+	return settled && !now.same(c.taken)
 }
 
 // refused logs why a configuration was not taken, a line for each mistake.

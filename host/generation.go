@@ -88,6 +88,7 @@ func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g 
 	defer func() {
 		if err != nil {
 			g.discard()
+			g.forget(old)
 			g = nil
 		}
 	}()
@@ -296,6 +297,9 @@ func (g *generation) makeChains(s *Server, f *config.File, endpoints []chain.Ups
 			}
 		}
 		g.chains[c.Name] = chain.New(c.Name, walk, endpoints, fallback, c.Config.Precedence == chain.PrecedenceRules, s.now)
+		if !s.metrics.off {
+			g.chains[c.Name].Measure(s.metrics.chain)
+		}
 	}
 	return errs.Err()
 }

@@ -45,7 +45,9 @@ func hotBefore(t testing.TB, up netip.AddrPort, records, rules int) *Server {
 		}
 	}
 	write("held.zone", zone.String())
-	write("weir.toml", fmt.Sprintf(`[[listener]]
+	write("weir.toml", fmt.Sprintf(`[admin]
+address = "127.0.0.1:0"
+[[listener]]
 address = "127.0.0.1:0"
 protocols = ["udp", "tcp"]
 chain = "main"

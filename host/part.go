@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+
+	"github.com/weirdns/weir/host/upstream"
 )
 
 // part is a piece of a generation that the next one takes over as long as what it was made from stays the same: a table, a group of servers with its
@@ -60,6 +62,19 @@ func (g *generation) release() {
 			p.holders = 0
 		} else {
 			p.holders--
+		}
+	}
+}
+
+// forget drops the metrics of servers that are in g and not in the generation that serves.
+func (g *generation) forget(serving *generation) {
+	for name, p := range g.groups {
+		var other *upstream.Group
+		if o := serving.groups[name]; o != nil {
+			other = o.group
+		}
+		if p.group != other {
+			p.group.Forget(other)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/weirdns/weir/host/config"
@@ -19,7 +20,7 @@ var ErrNotServing = errors.New("not serving: there is nothing to reload")
 // with theirs, caches with what they hold, tables, filters.
 //
 // When anything is wrong with f, nothing changes, and the error says what; mistakes in the file are [config.Errors]. There is one reload at a
-// time, and ctx ends it as long as it has not taken effect.
+// time, and ctx ends it as long as it has not taken effect. Tables follow their files whatever becomes of the reload.
 func (s *Server) Reload(ctx context.Context, f *config.File) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,21 +51,27 @@ func (s *Server) reload(ctx context.Context, f *config.File) error {
 	listeners, err := s.bind(ctx, g, s.listeners)
 	if err != nil {
 		g.discard()
+		g.forget(old)
 		return err
 	}
 	// From here on nothing can fail.
 	gone := slices.DeleteFunc(slices.Clone(s.listeners), func(l *listening) bool { return slices.Contains(listeners, l) })
 	g.hold()
 	s.current, s.listeners = g, listeners
+	s.lameduck.Store(int64(f.Lameduck))
+	s.present.Store(g)
 	for i, l := range listeners {
 		l.entry.way.Store(&way{g.doors[i], &g.users})
 	}
 	s.startAll()
+	var stopping sync.WaitGroup
 	for _, l := range gone {
-		l.stop()
+		stopping.Go(l.stop)
 	}
+	stopping.Wait()
 	retire(&old.users)
 	old.release()
+	old.forget(g)
 	return nil
 }
 
@@ -77,6 +84,7 @@ func restartOnly(old, f *config.File) error {
 	}{
 		{"admin", !reflect.DeepEqual(old.Admin, f.Admin)},
 		{"wasm.cache_dir", old.Wasm != f.Wasm},
+		{"log.queries", old.Log.Queries != f.Log.Queries || old.Log.QueryFormat != f.Log.QueryFormat || old.Log.QueryFile != f.Log.QueryFile},
 		{"log.format", old.Log.Format != f.Log.Format},
 	} {
 		if setting.changed {

@@ -25,12 +25,14 @@ import (
 
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
+	"github.com/weirdns/weir/host/wasm/wat"
 )
 
 var reloads = flag.Int("reloads", 30, "how many reloads TestReloadUnderLoad makes; 1000 with as many clients in .ci/run")
 
-// reloading is a server whose file is written anew for each generation. An answer to www.held.test tells the generation three times: in the zone
-// (A), in the rule that answers for the QTYPE TXT's name, and in the RCODE.
+// reloading is a server whose file is written anew for each generation, so that answers tell it: that for www.held.test comes from the zone; that for
+// x.blocked.test has the EDE of a rule; and that for both.held.test has a CNAME from the zone to a name for which there is a rule, with an
+// RCODE of its own, in the same generation only.
 type reloading struct {
 	*Server
 	t    testing.TB
@@ -75,8 +77,17 @@ func freePort(t testing.TB) string {
 // another: an answer that mixed two generations would show.
 func (r *reloading) generationText(n int) string {
 	zone := fmt.Sprintf("held%d.zone", n%4)
-	text := fmt.Sprintf("$ORIGIN held.test.\n$TTL 300\n@ IN SOA ns hostmaster %d 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\nwww IN A 10.0.%d.%d\n", n+1, n>>8&255, n&255)
+	text := fmt.Sprintf("$ORIGIN held.test.\n$TTL 300\n@ IN SOA ns hostmaster %d 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\nwww IN A 10.0.%d.%d\nboth IN CNAME g%d.test.\n", n+1, n>>8&255, n&255, n)
 	r.write(zone, text)
+	filters := `"authority", "rules"`
+	module := ""
+	if n%10 == 5 { // and now and then, another module
+		r.write(fmt.Sprintf("m%d.wasm", n), string(wat.MustCompile(fmt.Sprintf(`(module (memory (export "memory") 2)
+			(@custom "weir" "{\"name\":\"m\",\"version\":\"1.0.%d\",\"abi\":1}")
+			(func (export "weir_abi_1") (result i32) (i32.const 1024)) (func (export "query") (result i64) (i64.const 0)))`, n))))
+		filters = `"m", ` + filters
+		module = fmt.Sprintf("[filter.m]\nmodule = \"m%d.wasm\"\n", n)
+	}
 	return fmt.Sprintf(`[[listener]]
 address = %q
 protocols = ["udp", "tcp"]
@@ -87,13 +98,13 @@ zonefile = %q
 [upstream.up]
 servers = [%q]
 [chain.main]
-filters = ["authority", "rules"]
+filters = [%s]
 upstream = "up"
 [filter.authority.config]
 zones = ["held%d"]
 [filter.rules.config]
-rule = [ { zone = "g%d.test", rcode = "NXDOMAIN" }, { zone = "blocked.test", rcode = "REFUSED", ede = %d } ]
-`, r.addr, n, zone, r.up, n, n, n)
+rule = [ { zone = "g%d.test", rcode = "NXDOMAIN" }, { zone = "test", rcode = "NOTIMP" }, { zone = "blocked.test", rcode = "REFUSED", ede = %d } ]
+%s`, r.addr, n, zone, r.up, filters, n, n, n, module)
 }
 
 func (r *reloading) write(name, text string) {
@@ -126,9 +137,7 @@ func startReloading(t testing.TB) *reloading {
 			t.Error(err)
 		}
 	})
-	for r.State() != Serving {
-		runtime.Gosched()
-	}
+	<-r.serving
 	return r
 }
 
@@ -168,6 +177,26 @@ func toldRefused(m *dns.Msg) (int, error) {
 	return 0, errors.New("no EDE")
 }
 
+// toldBoth is the generation that two filters tell in an answer for both.held.test.
+func toldBoth(m *dns.Msg) (int, error) {
+	if m.Rcode != dns.RcodeNameError || len(m.Answer) != 1 {
+		return 0, fmt.Errorf("%s with %v: of two generations", dns.RcodeToString[m.Rcode], m.Answer)
+	}
+	alias, ok := m.Answer[0].(*dns.CNAME)
+	if !ok {
+		return 0, fmt.Errorf("a record %v", m.Answer[0])
+	}
+	var n int
+	_, err := fmt.Sscanf(alias.Target, "g%d.test.", &n)
+	return n, err
+}
+
+// questions are what clients ask, one after the other.
+var questions = [...]struct {
+	name string
+	told func(*dns.Msg) (int, error)
+}{{"www.held.test.", told}, {"x.blocked.test.", toldRefused}, {"both.held.test.", toldBoth}}
+
 // load asks without pause for breath, over UDP and over TCP connections that stay open, until stop is closed.
 type load struct {
 	r                  *reloading
@@ -186,17 +215,13 @@ func (l *load) bad(counter *atomic.Int64, format string, args ...any) {
 }
 
 // check looks at one response, to the query with that name.
-func (l *load) check(wire []byte, id uint16, blocked bool, before int64) {
+func (l *load) check(wire []byte, id uint16, before int64) {
 	m := new(dns.Msg)
 	if err := m.Unpack(wire); err != nil || m.Id != id {
 		l.bad(&l.wrong, "response %d to %d: %v", m.Id, id, err)
 		return
 	}
-	tell := told
-	if blocked {
-		tell = toldRefused
-	}
-	n, err := tell(m)
+	n, err := questions[int(id)%len(questions)].told(m)
 	if err != nil {
 		l.bad(&l.wrong, "%v", err)
 		return
@@ -206,12 +231,8 @@ func (l *load) check(wire []byte, id uint16, blocked bool, before int64) {
 	}
 }
 
-func (l *load) query(id uint16, blocked bool) []byte {
-	name := "www.held.test."
-	if blocked {
-		name = "x.blocked.test."
-	}
-	m := new(dns.Msg).SetQuestion(name, dns.TypeA)
+func (l *load) query(id uint16) []byte {
+	m := new(dns.Msg).SetQuestion(questions[int(id)%len(questions)].name, dns.TypeA)
 	m.Id = id
 	m.SetEdns0(1232, false)
 	wire, err := m.Pack()
@@ -241,11 +262,10 @@ func (l *load) udp(t testing.TB, rate int) {
 			return
 		case <-tick.C:
 		}
-		blocked := id%2 == 0
 		before := l.oldest.Load()
 		l.asked.Add(1)
 		c.SetDeadline(time.Now().Add(patience))
-		if _, err := c.Write(l.query(id, blocked)); err != nil {
+		if _, err := c.Write(l.query(id)); err != nil {
 			l.bad(&l.lost, "UDP: %v", err)
 			continue
 		}
@@ -254,7 +274,7 @@ func (l *load) udp(t testing.TB, rate int) {
 			l.bad(&l.lost, "UDP: %v", err)
 			continue
 		}
-		l.check(buf[:n], id, blocked, before)
+		l.check(buf[:n], id, before)
 	}
 }
 
@@ -269,9 +289,8 @@ func (l *load) tcp(t testing.TB) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for id := uint16(1); ; id++ {
-		blocked := id%2 == 0
 		before := l.oldest.Load()
-		q := l.query(id, blocked)
+		q := l.query(id)
 		l.asked.Add(1)
 		c.SetDeadline(time.Now().Add(patience))
 		if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(q))), q...)); err != nil {
@@ -288,7 +307,7 @@ func (l *load) tcp(t testing.TB) {
 			l.bad(&l.reset, "TCP: %v", err)
 			return
 		}
-		l.check(wire, id, blocked, before)
+		l.check(wire, id, before)
 		select {
 		case <-l.stop:
 			return
@@ -324,7 +343,7 @@ func memory(t testing.TB) int {
 func TestReloadUnderLoad(t *testing.T) {
 	count, rate, clients, connections := *reloads, 1000, 4, 40
 	if count >= 500 {
-		rate, clients, connections = 5000, 16, 200
+		rate, clients, connections = 5000, 100, 200
 	}
 	r := startReloading(t)
 	l := &load{r: r, stop: make(chan struct{})}
@@ -356,12 +375,113 @@ func TestReloadUnderLoad(t *testing.T) {
 	end := memory(t)
 	close(l.stop)
 	l.all.Wait()
-	t.Logf("%d reloads in %v, %d queries, %d lost, %d wrong, %d connections closed; memory %.1f MB at first, %.1f MB in the end",
-		count, time.Since(start).Round(time.Second), l.asked.Load(), l.lost.Load(), l.wrong.Load(), l.reset.Load(), float64(begin)/1e6, float64(end)/1e6)
+	t.Logf("%d reloads in %v, %d queries (%.0f/s), %d lost, %d wrong, %d connections closed; memory %.1f MB at first, %.1f MB in the end",
+		count, time.Since(start).Round(time.Second), l.asked.Load(), float64(l.asked.Load())/time.Since(start).Seconds(), l.lost.Load(), l.wrong.Load(), l.reset.Load(), float64(begin)/1e6, float64(end)/1e6)
 	if l.lost.Load()+l.wrong.Load()+l.reset.Load() > 0 {
 		t.Errorf("the first was: %s", *l.first.Load())
 	}
 	if limit := begin + begin/10; count >= 500 && end > limit {
 		t.Errorf("memory went from %d to %d octets, want at most %d", begin, end, limit)
+	}
+}
+
+// A listener whose settings change is another one at the same address; one that stays keeps its connections.
+func TestReloadListener(t *testing.T) {
+	r := startReloading(t)
+	ask := func(client *dns.Client, c *dns.Conn) {
+		t.Helper()
+		m := new(dns.Msg).SetQuestion("www.held.test.", dns.TypeA)
+		var got *dns.Msg
+		var err error
+		if c != nil {
+			got, _, err = client.ExchangeWithConn(m, c)
+		} else {
+			got, _, err = client.Exchange(m, r.addr)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := told(got); err != nil {
+			t.Error(err)
+		}
+	}
+	udp, tcp := &dns.Client{Timeout: patience}, &dns.Client{Net: "tcp", Timeout: patience}
+	c, err := tcp.Dial(r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask(tcp, c)
+	if err := r.reload(1); err != nil {
+		t.Fatal(err)
+	}
+	ask(tcp, c)
+	for n, setting := range []string{"tcp_max_clients = 77", "max_in_flight = 99", "tcp_max_clients = 78"} {
+		text := strings.Replace(r.generationText(n+2), "tcp_max_per_client = 500", setting, 1)
+		r.write("weir.toml", text)
+		f, err := config.Load(r.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Reload(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		ask(udp, nil)
+		ask(tcp, nil)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection to the first listener: %v, want EOF", err)
+	}
+}
+
+// When weir is told to stop, it goes on for a while and says so, and takes no new configuration after that.
+func TestLameDuck(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.toml")
+	text := "lameduck = \"5s\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nchain = \"main\"\n[chain.main]\nfilters = [\"rules\"]\nupstream = \"up\"\n" +
+		"[upstream.up]\nservers = [\"192.0.2.1\"]\n[filter.rules.config]\nrule = [ { zone = \"test\", rcode = \"NXDOMAIN\" } ]\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(t.Context(), f, "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, over := make(chan time.Duration, 1), make(chan time.Time)
+	s.after = func(d time.Duration) <-chan time.Time { asked <- d; return over }
+	if err := s.Reload(t.Context(), f); !errors.Is(err, ErrNotServing) {
+		t.Errorf("Reload before Run: %v", err)
+	}
+	if err := s.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }()
+	<-s.serving
+	cancel()
+	if d := <-asked; d != 5*time.Second || s.State() != LameDuck {
+		t.Errorf("waits for %v, and is %v", d, s.State())
+	}
+	client := dns.Client{Timeout: patience}
+	got, _, err := client.Exchange(new(dns.Msg).SetQuestion("www.test.", dns.TypeA), s.Addrs()[0].String())
+	if err != nil || got.Rcode != dns.RcodeNameError {
+		t.Errorf("a lame duck says %v, %v", got, err)
+	}
+	close(over)
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if err := s.Reload(t.Context(), f); s.State() != Draining || !errors.Is(err, ErrNotServing) {
+		t.Errorf("after Run it is %v, Reload: %v", s.State(), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -11,35 +11,38 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/weirdns/weir/host/config"
-	"github.com/weirdns/weir/host/scenario"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
 // TestScenarios plays the situations in testdata, each a txtar file with weir.toml, upstreams.txt, expect.txt and what the configuration names.
 func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			a, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			for _, f := range a.Files {
-				if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			play(t, dir)
-		})
+	for _, file := range storyFiles(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { play(t, unpack(t, file)) })
 	}
 }
 
 // TestSharedScenarios plays the situations that lie beside the repository, when they do.
 func TestSharedScenarios(t *testing.T) {
+	dirs := sharedScenarios(t)
+	if len(dirs) == 0 {
+		t.Skip("there are no scenarios beside the repository: set WEIR_SHARED to the directory that has them")
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) { play(t, dir) })
+	}
+}
+
+func storyFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	return files
+}
+
+func sharedScenarios(t *testing.T) (dirs []string) {
+	t.Helper()
 	root := os.Getenv("WEIR_SHARED")
 	if root == "" {
 		root = "../../shared"
@@ -48,40 +51,53 @@ func TestSharedScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(folders) == 0 {
-		t.Skipf("no scenarios in %s: set WEIR_SHARED to the directory that has them", root)
-	}
 	for _, f := range folders {
-		dir := filepath.Dir(f)
-		t.Run(filepath.Base(dir), func(t *testing.T) { play(t, dir) })
+		dirs = append(dirs, filepath.Dir(f))
 	}
+	return dirs
+}
+
+// unpack writes the files of a story into a directory.
+func unpack(t *testing.T, file string) (dir string) {
+	t.Helper()
+	a, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	for _, f := range a.Files {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // play starts the servers and weir, and asks.
 func play(t *testing.T, dir string) {
-	expect, err := os.ReadFile(filepath.Join(dir, "expect.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	queries, err := scenario.Parse(string(expect))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if upstreams, err := os.ReadFile(filepath.Join(dir, "upstreams.txt")); err == nil {
-		for line := range strings.Lines(string(upstreams)) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				upstreamtest.Start(t, line)
-			}
-		}
-	}
+	startUpstreams(t, dir)
 	s := serve(t, filepath.Join(dir, "weir.toml"))
-	for _, q := range queries {
+	for _, q := range readQueries(t, dir) {
 		addr := q.Listener
 		if addr == "" {
 			addr = s.Addrs()[0].String()
 		}
 		if err := q.Play(t.Context(), addr); err != nil {
 			t.Errorf("expect.txt:%d: %s\n%v", q.Line, q.Text, err)
+		}
+	}
+}
+
+// startUpstreams starts the servers that play the outside world.
+func startUpstreams(t *testing.T, dir string) {
+	t.Helper()
+	upstreams, err := os.ReadFile(filepath.Join(dir, "upstreams.txt"))
+	if err != nil {
+		return // a story without any
+	}
+	for line := range strings.Lines(string(upstreams)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			upstreamtest.Start(t, line)
 		}
 	}
 }
@@ -98,7 +114,15 @@ func serve(t testing.TB, path string) *Server {
 
 func serveFile(t testing.TB, f *config.File) *Server {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	s, stop := start(t, f)
+	t.Cleanup(stop)
+	return s
+}
+
+// start runs f until stop is called.
+func start(t testing.TB, f *config.File) (s *Server, stop func()) {
+	t.Helper()
+	log := testLog(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := New(ctx, f, "test", log)
 	if err != nil {
@@ -111,7 +135,7 @@ func serveFile(t testing.TB, f *config.File) *Server {
 	}
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	return s, func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
@@ -119,6 +143,8 @@ func serveFile(t testing.TB, f *config.File) *Server {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-	})
-	return s
+	}
 }
+
+// testLog logs to the test.
+func testLog(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }

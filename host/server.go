@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,10 @@ import (
 
 	"github.com/weirdns/weir/host/admin"
 	"github.com/weirdns/weir/host/cache"
+	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/listener"
+	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/wasm"
 )
@@ -39,7 +42,12 @@ type Server struct {
 	registry *prometheus.Registry
 	metrics  metrics
 	admin    *admin.Server // nil without [admin]
+	queries  *querylog.Log // nil when queries are not logged
 	state    atomic.Int32
+	serving  chan struct{}                        // closed when Run serves
+	lameduck atomic.Int64                         // of the present configuration, in nanoseconds
+	after    func(time.Duration) <-chan time.Time // time.After, but in tests
+	present  atomic.Pointer[generation]           // current, for those who only look
 
 	mu        sync.Mutex // one change at a time; guards following
 	current   *generation
@@ -80,6 +88,8 @@ func (s State) String() string { return stateNames[s] }
 func (s *Server) State() State { return State(s.state.Load()) }
 
 type metrics struct {
+	off      bool // chains and listeners count nothing
+	chain    *chain.Metrics
 	listener *listener.Metrics
 	cache    *cache.Metrics
 	upstream *upstream.Metrics
@@ -88,16 +98,22 @@ type metrics struct {
 	number   prometheus.Gauge
 }
 
+// unmeasured has chains and listeners count nothing: for the benchmark of what counting costs.
+var unmeasured = false
+
 var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1; the version is the label."}
 
 // New makes a server of f, and logs to log. Mistakes in the configuration are returned as [config.Errors]. version is for the metrics.
 func New(ctx context.Context, f *config.File, version string, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1)}
+	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), after: time.After}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
 	s.registry.MustRegister(info)
 	s.metrics = newMetrics(s.registry)
+	if f.Log.Queries {
+		s.queries = querylog.New(f.Log.QueryFile, f.Log.QueryFormat, s.registry, log)
+	}
 	var err error
 	s.runtime, err = wasm.NewRuntime(wasm.RuntimeConfig{CacheDir: f.Wasm.CacheDir, Log: log, Metrics: wasm.NewMetrics(s.registry)})
 	if err != nil {
@@ -108,14 +124,21 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 		return nil, err
 	}
 	s.current.hold()
+	s.lameduck.Store(int64(f.Lameduck))
+	s.present.Store(s.current)
+	s.registry.MustRegister(tableMetrics{s})
 	s.metrics.reloaded(s.current.number, s.now())
 	return s, nil
 }
 
 func newMetrics(r *prometheus.Registry) metrics {
 	auto := promauto.With(r)
+	clients := listener.Unmeasured()
+	if !unmeasured {
+		clients = listener.NewMetrics(r)
+	}
 	return metrics{
-		listener: listener.NewMetrics(r), cache: cache.NewMetrics(r), upstream: upstream.NewMetrics(r),
+		off: unmeasured, chain: chain.NewMetrics(r), listener: clients, cache: cache.NewMetrics(r), upstream: upstream.NewMetrics(r),
 		reloads: auto.NewCounterVec(prometheus.CounterOpts{Namespace: "weir", Name: "reloads_total",
 			Help: "Reloads by result: ok, or refused, which left everything as it was."}, []string{"result"}),
 		loaded: auto.NewGauge(prometheus.GaugeOpts{Namespace: "weir", Name: "config_loaded_timestamp_seconds",
@@ -134,6 +157,11 @@ func (m *metrics) reloaded(number uint64, now time.Time) {
 func (s *Server) Listen(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.queries != nil {
+		if err := s.queries.Open(); err != nil {
+			return err
+		}
+	}
 	var err error
 	if s.listeners, err = s.bind(ctx, s.current, nil); err != nil {
 		return err
@@ -142,7 +170,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	if f.Admin.Address == "" {
 		return nil
 	}
-	if s.admin, err = admin.Listen(ctx, f.Admin, s.registry, s.healthy, s.log); err != nil {
+	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.log); err != nil {
 		return errors.Join(err, s.unlisten())
 	}
 	return nil
@@ -162,9 +190,9 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		l.entry = new(entry)
 		l.entry.way.Store(&way{g.doors[i], &g.users})
 		// Where a listener with another configuration has the address, both have it for a moment, so that nobody finds nobody there.
-		share := slices.ContainsFunc(old, func(o *listening) bool { return o.config.Address == c.Address })
+		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
-			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share,
+			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries,
 		})
 		if err == nil {
 			err = l.listener.Listen(ctx)
@@ -179,6 +207,9 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 	}
 	return all, nil
 }
+
+// port is the port of an address, which may be written in several ways.
+func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
 // same reports whether a listener made of l would be the one that there is.
 func (l *listening) same(o *listening) bool {
@@ -237,29 +268,28 @@ func (s *Server) AdminAddr() string {
 	return s.admin.Addr().String()
 }
 
-func (s *Server) healthy() error {
-	if state := s.State(); state != Serving && state != LameDuck {
-		return fmt.Errorf("not serving: %v", state)
-	}
-	return nil
-}
-
 // Run serves until ctx is done. Then it goes on for the time that the configuration calls lameduck, until the listeners stop reading and answer
 // what is in flight, for which the upstreams are still there; last come the upstreams and the admin server.
 func (s *Server) Run(ctx context.Context) error {
 	// What queries need ends after the last query.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	var below errgroup.Group
+	var below, beside errgroup.Group
 	below.Go(func() error { return s.runtime.Run(background) })
+	if s.queries != nil {
+		below.Go(func() error { s.queries.Run(background); return nil })
+	}
+	administering, stopAdmin := context.WithCancel(background)
+	defer stopAdmin()
 	if s.admin != nil {
-		below.Go(func() error { return s.admin.Serve(background) })
+		beside.Go(func() error { return s.admin.Serve(administering) })
 	}
 	s.mu.Lock()
 	s.running = background
 	s.startAll()
 	s.mu.Unlock()
 	s.state.Store(int32(Serving))
+	close(s.serving)
 	err := s.wait(ctx)
 	s.state.Store(int32(Draining))
 	s.mu.Lock() // after a reload that is under way; there is none after it
@@ -270,6 +300,8 @@ func (s *Server) Run(ctx context.Context) error {
 		stopping.Go(l.stop)
 	}
 	stopping.Wait()
+	stopAdmin() // which explains queries, in the present generation
+	err = errors.Join(err, beside.Wait())
 	s.current.release()
 	stopBackground()
 	return errors.Join(err, below.Wait())
@@ -295,18 +327,14 @@ func (s *Server) wait(ctx context.Context) error {
 	case err := <-s.failed:
 		return err
 	}
-	s.mu.Lock()
-	lameduck := s.current.file.Lameduck
-	s.mu.Unlock()
+	lameduck := time.Duration(s.lameduck.Load())
 	if lameduck == 0 {
 		return nil
 	}
 	s.state.Store(int32(LameDuck))
 	s.log.Info("stopping soon: queries are still answered", "lameduck", lameduck.String())
-	timer := time.NewTimer(lameduck)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-s.after(lameduck):
 		return nil
 	case err := <-s.failed:
 		return err
@@ -322,3 +350,6 @@ func (s *Server) Close() error {
 	}
 	return errors.Join(err, s.runtime.Close())
 }
+
+// ReopenLogs has the file of the log of queries closed, and the one opened that is at its path now, since the old one was renamed.
+func (s *Server) ReopenLogs() { s.queries.Reopen() }

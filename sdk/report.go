@@ -23,7 +23,9 @@ var explained, logged Line
 // Explain begins a line that says why this filter decided what it decided, for whoever explains the query. It is nil unless
 // somebody does. [Line.End] ends it.
 //
-//	q.Explain().Text("zone ").Name(zone).Text(" -> upstream ").Text(upstream).End()
+//	q.Explain().Text("{rule[3]}: zone ").Name(zone).Text(" -> upstream ").Text(upstream).End()
+//
+// {rule[3]}, a key of the filter's configuration, is shown with the place of that key in the operator's file.
 //
 // On the way of a query that matters, the result is compared with nil first, which costs one instruction.
 func (c *Call) Explain() *Line {
@@ -45,11 +47,21 @@ func (l *Line) Text(s string) *Line {
 	return l
 }
 
-// Name appends a name in wire format in its presentation format.
+// Name appends a name in wire format in its presentation format. Braces are escaped, so that no name looks like a place.
 func (l *Line) Name(name []byte) *Line {
-	if l != nil {
-		var text [4*MaxName + 1]byte
-		l.size += copy(l.octets[l.size:], AppendText(text[:0], name))
+	if l == nil {
+		return nil
+	}
+	var text [4*MaxName + 1]byte
+	for _, c := range AppendText(text[:0], name) {
+		switch c {
+		case '{':
+			l.Text(`\123`)
+		case '}':
+			l.Text(`\125`)
+		default:
+			l.size += copy(l.octets[l.size:], []byte{c})
+		}
 	}
 	return l
 }

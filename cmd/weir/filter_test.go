@@ -12,12 +12,6 @@ import (
 	"github.com/weirdns/weir/host/wasm"
 )
 
-// TestMain lets the test binary be the child that compiles modules.
-func TestMain(m *testing.M) {
-	wasm.CompileChild()
-	os.Exit(m.Run())
-}
-
 // weir runs a command in this process, and returns what it printed and whether it succeeded.
 func weir(t *testing.T, arguments ...string) (output string, err error) {
 	t.Helper()

@@ -42,10 +42,18 @@ func rootCommand() *cobra.Command {
 		Short: "A DNS proxy whose policy is WebAssembly",
 		Long: `weir is a DNS proxy whose policy is WebAssembly: small sandboxed programs decide what happens to each query.
 
-Everything is in one TOML file. Start with "weir check FILE", then "weir run FILE".`,
+Everything is in one TOML file, by default config.toml in the working directory. "weir check" says what is wrong in it, and where; "weir run" serves it;
+"weir query" asks a question, and "weir explain" tells what becomes of one and why.
+
+The exit code of every command is 0 when it did what it was asked to, and 1 when it could not; then standard error says why.`,
+		Example: `  weir check config.toml
+  weir run config.toml
+  weir query www.home.arpa
+  weir explain www.home.arpa
+  source <(weir completion bash)`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), checkCommand(), queryCommand(), filterCommand(), versionCommand())
+	root.AddCommand(runCommand(), checkCommand(), queryCommand(), explainCommand(), filterCommand(), versionCommand())
 	return root
 }

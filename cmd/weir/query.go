@@ -9,6 +9,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/spf13/cobra"
+
+	"github.com/weirdns/weir/host/explain"
 )
 
 func queryCommand() *cobra.Command {
@@ -24,6 +26,7 @@ TYPE is A unless given. The exit code is 0 whenever there was a response, whatev
 		Example: `  weir query printer.home.arpa
   weir query @192.0.2.53:53 example.com MX --tcp
   weir query www.home.arpa AAAA --short`,
+		ValidArgsFunction: completeQuestion,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, q, err := parseQuestion(args)
 			if err != nil {
@@ -90,13 +93,9 @@ func parseQuestion(args []string) (server string, q dns.Question, err error) {
 	}
 	q.Name = dns.Fqdn(words[0])
 	if len(words) == 2 {
-		t, ok := dns.StringToType[strings.ToUpper(words[1])]
-		if !ok {
-			if _, err := fmt.Sscanf(strings.ToUpper(words[1]), "TYPE%d", &t); err != nil {
-				return "", q, fmt.Errorf("%q is not a type: write A, MX, HTTPS …, or a number as TYPE65280", words[1])
-			}
+		if q.Qtype, err = explain.ParseType(words[1]); err != nil {
+			return "", q, err
 		}
-		q.Qtype = t
 	}
 	return server, q, nil
 }

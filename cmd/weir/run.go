@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,10 +32,14 @@ taking queries, answers those that are in flight, and ends; a second signal ends
 On SIGHUP, and with watch = true when the file changes, weir reads the file again and goes on with it, without losing a query. If anything is wrong
 with the file, that is logged, and weir goes on as before.
 
-Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug.`,
+SIGHUP has the file of the log of queries begun anew as well, for those who rotate it.
+
+Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug. A file with mistakes is not served: they are printed as
+"weir check" does, and the exit code is 1.`,
 		Example: `  weir run /etc/weir/weir.toml
   WEIR_LOG__LEVEL=debug weir run`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP) // before anything else, for the default is to end
@@ -52,12 +57,20 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 			}
 			tick := time.NewTicker(watchInterval)
 			defer tick.Stop()
-			go s.Follow(ctx, func() (*config.File, error) { return config.Load(f.Path, os.Environ()) }, hup, tick.C, func(f *config.File, err error) {
+			reload := func() (*config.File, error) { return config.Load(f.Path, os.Environ()) }
+			reloaded := func(f *config.File, err error) {
+				s.ReopenLogs()
 				if err == nil {
 					level.Set(f.Log.SlogLevel())
 				}
-			})
-			return errors.Join(s.Run(ctx), s.Close())
+			}
+			ctx, cancel := context.WithCancel(ctx)
+			var following sync.WaitGroup
+			following.Go(func() { s.Follow(ctx, reload, hup, tick.C, reloaded) })
+			err = s.Run(ctx)
+			cancel()
+			following.Wait()
+			return errors.Join(err, s.Close())
 		},
 	}
 }
@@ -73,8 +86,12 @@ func checkCommand() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Check a configuration, as a start would, without serving it",
 		Long: `Check the configuration in FILE, by default config.toml: everything that a start does short of opening sockets. Zone files are read, filters are
-compiled, instantiated and configured. Every mistake is printed on a line of its own, with file and line, and the exit code is 1 then.`,
-		Args: cobra.MaximumNArgs(1),
+compiled, instantiated and configured. Every mistake is printed on a line of its own, as FILE:LINE: KEY: what is wrong: what would be right, and the exit
+code is 1 then. Warnings, such as for what nothing uses, are printed too, and leave the exit code at 0.`,
+		Example: `  weir check
+  weir check /etc/weir/weir.toml && systemctl reload weir`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, log, err := load(cmd, args)
 			if err != nil {

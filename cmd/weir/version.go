@@ -17,9 +17,12 @@ var version = ""
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version, and what was built in",
-		Args:  cobra.NoArgs,
+		Use:               "version",
+		Short:             "Print the version, and what was built in",
+		Long:              `Print the version of weir, the version of the contract with filters (abi/README.md), and the filters that were built in.`,
+		Example:           `  weir version`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "weir %s (%s, %s/%s)\n", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -47,7 +47,7 @@ func (f *acl) query(q sdk.Query) sdk.Verdict {
 			continue
 		}
 		if e := q.Explain(); e != nil {
-			explain(e, q).Text(" -> ").Text(actions[r.action]).Text(" (rule[").Int(i).Text("])").End()
+			explain(e.Text("{rule[").Int(i).Text("]}: "), q).Text(" -> ").Text(actions[r.action]).End()
 		}
 		switch r.action {
 		case refuse:

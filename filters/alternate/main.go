@@ -100,7 +100,7 @@ func (f *filter) response(r sdk.Response) sdk.Verdict {
 			}
 			r.SetCookie(uint64(newCookie(i+1, kept)))
 			if e := r.Explain(); e != nil {
-				describe(e, r).Text(" -> upstream ").Text(a.name).Text(" (alternate[").Int(i).Text("])").End()
+				describe(e.Text("{alternate[").Int(i).Text("]}: "), r).Text(" -> upstream ").Text(a.name).End()
 			}
 			return r.Forward(a.upstream, options)
 		}

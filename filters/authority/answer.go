@@ -376,14 +376,14 @@ func (a *authority) fallsThrough(name []byte) bool {
 // explain says what a zone has for the name that the walk is at.
 func (a *authority) explain(c *sdk.Call, at *place, what string) {
 	if e := c.Explain(); e != nil {
-		e.Text("zone ").Name(at.apex).Text(" (table ").Text(at.zone.Name).Text("): ").Name(at.name).Text(" -> ").Text(what).End()
+		e.Text("{zones[").Int(a.places[at.zone.Index()]).Text("]}: zone ").Name(at.apex).Text(" (table ").Text(at.zone.Name).Text("): ").Name(at.name).Text(" -> ").Text(what).End()
 	}
 }
 
 // explainOutside says why a name isn't answered here.
 func (a *authority) explainOutside(e *sdk.Line, name []byte, size int, isDelegated bool) {
 	if isDelegated {
-		e.Text("zone ").Name(name[len(name)-size:]).Text(" is delegated: ").Name(name).Text(" goes on down the chain").End()
+		e.Text("{delegate}: zone ").Name(name[len(name)-size:]).Text(" is delegated: ").Name(name).Text(" goes on down the chain").End()
 		return
 	}
 	e.Text("nothing here holds ").Name(name).End()

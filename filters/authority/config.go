@@ -17,8 +17,8 @@ func (a *authority) configure(c *sdk.Config) sdk.Interest {
 	for key := range c.Object() {
 		switch key {
 		case "zones":
-			for range c.Array() {
-				a.addZone(c)
+			for i := range c.Array() {
+				a.addZone(c, i)
 			}
 		case "delegate":
 			for range c.Array() {
@@ -56,8 +56,8 @@ func (a *authority) configure(c *sdk.Config) sdk.Interest {
 	return sdk.Queries | sdk.Lookup
 }
 
-// addZone reads the name of a table, and finds out which zone it holds: its first key is the apex.
-func (a *authority) addZone(c *sdk.Config) {
+// addZone reads the name of a table, which is number i of the list, and finds out which zone it holds: its first key is the apex.
+func (a *authority) addZone(c *sdk.Config, i int) {
 	table := c.Table(sdk.ZoneTable)
 	if table == nil {
 		return
@@ -72,7 +72,7 @@ func (a *authority) addZone(c *sdk.Config) {
 		return
 	}
 	for len(a.tables) <= table.Index() {
-		a.tables = append(a.tables, nil)
+		a.tables, a.places = append(a.tables, nil), append(a.places, 0)
 	}
-	a.tables[table.Index()] = table
+	a.tables[table.Index()], a.places[table.Index()] = table, i
 }

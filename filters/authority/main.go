@@ -32,6 +32,7 @@ func newFilter() sdk.Filter {
 type authority struct {
 	zones      sdk.Suffixes // apexes to indexes of tables, delegated zones to delegated
 	tables     []*sdk.Table
+	places     []int        // of the same indexes: where in the configuration's list the table is, for whoever explains
 	through    sdk.Suffixes // zones in which names that don't exist go down the chain
 	throughAll bool
 	ttl        int64 // of all records, in seconds; -1 as they are

@@ -63,7 +63,7 @@ func (f *hosts) query(q sdk.Query) sdk.Verdict {
 		what = "answer"
 	}
 	if e := q.Explain(); e != nil {
-		e.Text("table ").Text(table.Name).Text(": ").Name(q.QNAME()).Text(" -> ").Text(what).End()
+		e.Text("{tables}: table ").Text(table.Name).Text(": ").Name(q.QNAME()).Text(" -> ").Text(what).End()
 	}
 	return q.Respond(f.builder.Message())
 }
@@ -95,7 +95,7 @@ func (f *hosts) unknown(q sdk.Query) sdk.Verdict {
 	zone := name[len(name)-size:]
 	if _, _, ok := q.Longest(&f.through); ok || f.throughAll {
 		if e := q.Explain(); e != nil {
-			e.Text("zone ").Name(zone).Text(": ").Name(name).Text(" -> no such name: falls through").End()
+			e.Text("{zones}: zone ").Name(zone).Text(": ").Name(name).Text(" -> no such name: falls through").End()
 		}
 		return sdk.Next
 	}
@@ -107,7 +107,7 @@ func (f *hosts) unknown(q sdk.Query) sdk.Verdict {
 	f.builder.SetAA(true)
 	f.builder.SetRCODE(rcode)
 	if e := q.Explain(); e != nil {
-		e.Text("zone ").Name(zone).Text(": ").Name(name).Text(" -> ").Text(what).End()
+		e.Text("{zones}: zone ").Name(zone).Text(": ").Name(name).Text(" -> ").Text(what).End()
 	}
 	return q.Respond(f.builder.Message())
 }

@@ -109,7 +109,7 @@ func (f *rewrite) apply(q sdk.Query, i int, r *rule) sdk.Verdict {
 	target, wrong := f.target(r, name)
 	if wrong != "" {
 		if e := q.Explain(); e != nil {
-			e.Name(name).Text(" -> the new name ").Text(wrong).Text(" (rule[").Int(i).Text("])").End()
+			e.Text("{rule[").Int(i).Text("]}: ").Name(name).Text(" -> the new name ").Text(wrong).End()
 		}
 		if r.zone != nil { // it can only be too long, as with a DNAME. RFC 6672 section 2.2
 			return q.RespondRCODE(sdk.YXDOMAIN, sdk.NoEDE)
@@ -121,7 +121,7 @@ func (f *rewrite) apply(q sdk.Query, i int, r *rule) sdk.Verdict {
 		qtype = r.toType
 	}
 	if e := q.Explain(); e != nil {
-		e.Name(name).Text(" ").Type(q.QTYPE()).Text(" -> ").Name(target).Text(" ").Type(qtype).Text(" (rule[").Int(i).Text("])").End()
+		e.Text("{rule[").Int(i).Text("]}: ").Name(name).Text(" ").Type(q.QTYPE()).Text(" -> ").Name(target).Text(" ").Type(qtype).End()
 	}
 	if qtype == q.QTYPE() && string(target) == string(name) {
 		return sdk.Next // as it is

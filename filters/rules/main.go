@@ -75,7 +75,7 @@ func (f *rules) rest(q sdk.Query, i, size int, ok bool) sdk.Verdict {
 // explain names the rule.
 func (f *rules) explain(e *sdk.Line, q sdk.Query, i, size int) {
 	name := q.QNAME()
-	e.Text("zone ").Name(name[len(name)-size:]).Text(" -> ")
+	e.Text("{rule[").Int(i).Text("]}: zone ").Name(name[len(name)-size:]).Text(" -> ")
 	switch r := &f.rules[i]; r.action {
 	case forward:
 		e.Text("upstream ").Text(r.upstream)
@@ -86,7 +86,7 @@ func (f *rules) explain(e *sdk.Line, q sdk.Query, i, size int) {
 	default:
 		e.Text("pass")
 	}
-	e.Text(" (rule[").Int(i).Text("])").End()
+	e.End()
 }
 
 // configure reads the rules.

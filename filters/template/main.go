@@ -88,7 +88,7 @@ func (f *filter) query(q sdk.Query) sdk.Verdict {
 					continue
 				}
 				if e := q.Explain(); e != nil {
-					describe(e, q).Text(" -> NXDOMAIN: regex does not match (template[").Int(i).Text("])").End()
+					describe(e.Text("{template[").Int(i).Text("]}: "), q).Text(" -> NXDOMAIN: regex does not match").End()
 				}
 				return q.RespondRCODE(sdk.NXDOMAIN, t.ede)
 			}
@@ -150,7 +150,7 @@ func (f *filter) answer(q sdk.Query, i, zone int) sdk.Verdict {
 		octets, wrong := f.make(r, name)
 		if wrong != "" {
 			if e := q.Explain(); e != nil {
-				describe(e, q).Text(" -> SERVFAIL: ").Text(sections[r.section]).Text("[").Int(r.index).Text("] ").Text(wrong).Text(" (template[").Int(i).Text("])").End()
+				describe(e.Text("{template[").Int(i).Text("]}: "), q).Text(" -> SERVFAIL: ").Text(sections[r.section]).Text("[").Int(r.index).Text("] ").Text(wrong).End()
 			}
 			return q.RespondRCODE(sdk.SERVFAIL, sdk.OtherError)
 		}
@@ -194,6 +194,6 @@ func (f *filter) appendOwner(owner, qname []byte) []byte {
 func (f *filter) explain(q sdk.Query, i int) {
 	if e := q.Explain(); e != nil {
 		t := &f.templates[i]
-		describe(e, q).Text(" -> ").Class(sdk.Class(t.rcode)).Text(", records: ").Int(len(t.records)).Text(" (template[").Int(i).Text("])").End()
+		describe(e.Text("{template[").Int(i).Text("]}: "), q).Text(" -> ").Class(sdk.Class(t.rcode)).Text(", records: ").Int(len(t.records)).End()
 	}
 }

@@ -1,6 +1,12 @@
-// Package admin serves what operators and their monitoring ask over HTTP: whether weir is healthy, and its metrics.
+// Package admin serves what operators and their monitoring ask over HTTP.
 //
-// It has no authentication and belongs on a loopback or management address. It only reads.
+//	/healthz  whether weir is alive
+//	/readyz   whether it should get queries, and what is wrong if anything is
+//	/metrics  for Prometheus
+//	/explain  what happens to a query: name, and type, client, listener, over if they matter
+//
+// It has no authentication and belongs on a loopback or management address. It changes nothing; the query that is explained is one like any
+// client's.
 package admin
 
 import (
@@ -14,24 +20,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/weirdns/weir/host/explain"
 )
-
-// Config is the table [admin].
-type Config struct {
-	// Address to listen on, such as "127.0.0.1:9153". Empty: no admin server.
-	Address string `koanf:"address"`
-}
-
-// Validate reports a malformed address. The error names the key.
-func (c Config) Validate() error {
-	if c.Address == "" {
-		return nil
-	}
-	if _, _, err := net.SplitHostPort(c.Address); err != nil {
-		return fmt.Errorf("address: %q is not HOST:PORT, such as 127.0.0.1:9153", c.Address)
-	}
-	return nil
-}
 
 // Limits of the HTTP server: requests here are small, and nobody has a reason to be slow.
 const (
@@ -49,8 +40,17 @@ type Server struct {
 	listener net.Listener
 }
 
-// Listen binds the address. metrics is what /metrics shows; healthy tells /healthz whether weir answers queries, and if not, why.
-func Listen(ctx context.Context, c Config, metrics prometheus.Gatherer, healthy func() error, log *slog.Logger) (*Server, error) {
+// Sources are what the pages are made of. All are set, and are called from many goroutines.
+type Sources struct {
+	Metrics prometheus.Gatherer
+	// Healthy returns nil while weir answers queries, and else why not.
+	Healthy func() error
+	Ready   func() Readiness
+	Explain func(context.Context, explain.Question) (*explain.Trail, error)
+}
+
+// Listen binds the address. Serve has to follow.
+func Listen(ctx context.Context, c Config, from Sources, log *slog.Logger) (*Server, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", c.Address)
 	if err != nil {
@@ -58,15 +58,15 @@ func Listen(ctx context.Context, c Config, metrics prometheus.Gatherer, healthy 
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if err := healthy(); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, err)
+		if err := from.Healthy(); err != nil {
+			text(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		text(w, http.StatusOK, "ok")
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: errorLog{log}}))
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, from.Ready()) })
+	mux.Handle("GET /explain", &explainer{explain: from.Explain, slots: make(chan struct{}, maxExplains)})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(from.Metrics, promhttp.HandlerOpts{ErrorLog: errorLog{log}}))
 	return &Server{
 		log:      log,
 		listener: l,

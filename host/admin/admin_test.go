@@ -6,10 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirdns/weir/host/explain"
 )
 
 func TestServer(t *testing.T) {
@@ -18,7 +21,21 @@ func TestServer(t *testing.T) {
 	reg.MustRegister(c)
 	c.Inc()
 	var sick error
-	s, err := Listen(t.Context(), Config{Address: "127.0.0.1:0"}, reg, func() error { return sick }, slog.New(slog.DiscardHandler))
+	state := Readiness{Ready: true, Reasons: []string{}, Warnings: []string{"upstream a: all 2 servers are down"}}
+	explained := func(_ context.Context, q explain.Question) (*explain.Trail, error) {
+		switch q.Name {
+		case "bad":
+			return nil, &explain.QuestionError{Text: "it is bad"}
+		case "broken":
+			return nil, errors.New("it is broken")
+		}
+		return &explain.Trail{Name: q.Name + "<&>", Type: q.Type, Client: q.Client.String(), Listener: q.Listener, Over: map[bool]string{true: "tcp"}[q.TCP]}, nil
+	}
+	s, err := Listen(t.Context(), Config{Address: "127.0.0.1:0"}, Sources{
+		Metrics: reg, Healthy: func() error { return sick },
+		Ready:   func() Readiness { return state },
+		Explain: explained,
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,17 +46,37 @@ func TestServer(t *testing.T) {
 	for _, tt := range []struct {
 		name, path string
 		sick       error
+		reason     string
+		accept     string
 		status     int
 		want       string
 	}{
 		{name: "healthy", path: "/healthz", status: 200, want: "ok\n"},
 		{name: "not healthy", path: "/healthz", sick: errors.New("no listener"), status: 503, want: "no listener\n"},
 		{name: "metrics", path: "/metrics", status: 200, want: "weir_test_total 1\n"},
+		{name: "ready, with a warning", path: "/readyz", status: 200, want: "ready\nwarning: upstream a: all 2 servers are down\n"},
+		{name: "not ready", path: "/readyz", reason: "draining", status: 503, want: "not ready\ndraining\nwarning: "},
+		{name: "ready in JSON", path: "/readyz", accept: "application/json", status: 200, want: `"warnings": [`},
+		{name: "explain", path: "/explain?name=a.test&type=MX&client=192.0.2.1&listener=x&over=tcp", status: 200, want: "{\n  \"name\": \"a.test<&>\",\n  \"type\": \"MX\",\n  \"client\": \"192.0.2.1\",\n  \"over\": \"tcp\""},
+		{name: "explain nothing", path: "/explain", status: 400, want: "name is missing"},
+		{name: "explain for nobody", path: "/explain?name=a&client=me", status: 400, want: `client: \"me\" is not an IP address`},
+		{name: "explain over pigeons", path: "/explain?name=a&over=quic", status: 400, want: "neither udp nor tcp"},
+		{name: "explain, misspelt", path: "/explain?name=a&tipe=A", status: 400, want: `\"tipe\" is no parameter`},
+		{name: "explain a bad question", path: "/explain?name=bad", status: 400, want: "it is bad"},
+		{name: "explain and fail", path: "/explain?name=broken", status: 500, want: "it is broken"},
 		{name: "nothing else", path: "/debug/pprof/", status: 404, want: "404"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			sick = tt.sick
-			resp, err := http.Get("http://" + s.Addr().String() + tt.path)
+			if state.Ready, state.Reasons = tt.reason == "", []string{}; !state.Ready {
+				state.Reasons = []string{tt.reason}
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr().String()+tt.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", tt.accept)
+			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,5 +99,37 @@ func TestServer(t *testing.T) {
 func TestValidate(t *testing.T) {
 	if err := (Config{Address: "here"}).Validate(); err == nil || !strings.HasPrefix(err.Error(), "address: ") {
 		t.Errorf("got %v, want an error that names the key", err)
+	}
+}
+
+func TestValidateNotReady(t *testing.T) {
+	if err := (Config{NotReady: Problems}).Validate(); err != nil {
+		t.Errorf("%v is refused: %v", Problems, err)
+	}
+	if err := (Config{NotReady: []string{"tables", "weather"}}).Validate(); err == nil || !strings.HasPrefix(err.Error(), "not_ready[1]: ") {
+		t.Errorf("got %v, want an error that names the key", err)
+	}
+}
+
+// No more queries are explained at a time than there are places.
+func TestExplainIsBounded(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{})
+	e := &explainer{slots: make(chan struct{}, 1), explain: func(context.Context, explain.Question) (*explain.Trail, error) {
+		entered <- struct{}{}
+		<-release
+		return &explain.Trail{}, nil
+	}}
+	first, second := httptest.NewRecorder(), httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() {
+		e.ServeHTTP(first, httptest.NewRequest("GET", "/explain?name=a", nil))
+		close(done)
+	}()
+	<-entered
+	e.ServeHTTP(second, httptest.NewRequest("GET", "/explain?name=b", nil))
+	close(release)
+	<-done
+	if first.Code != 200 || second.Code != 503 {
+		t.Errorf("got %d and %d, want 200 and 503", first.Code, second.Code)
 	}
 }

@@ -83,10 +83,10 @@ func (c *Cache) Cached(q *message.Query, dst []byte) (message.Response, bool) {
 	k := appendKey(buf[:0], q)
 	hash, now := c.store.hash(k), c.clock()
 	var f found
-	if c.store.lookup(&f, k, hash, now); f.state == missing || f.state == stale {
+	if c.store.lookup(&f, k, hash, now, dst, false); f.state == missing || f.state == stale {
 		return message.Response{}, false
 	}
-	return c.give(q, dst, &f, k, hash, now), true
+	return c.give(q, &f, k, hash, now), true
 }
 
 // Resolve implements message.Resolver. It answers as Cached does, or asks the upstream: for all who ask the same at a time with one query, which
@@ -136,7 +136,7 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 		w.refs.Store(2)
 	}
 	look := func() bool {
-		c.store.lookup(&w.held, k, hash, now)
+		c.store.lookup(&w.held, k, hash, now, t.Dst, true)
 		return w.held.state == live || w.held.state == staleNow
 	}
 	part := answered
@@ -151,7 +151,7 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 	}
 	switch part {
 	case answered:
-		t.Response = c.give(q, t.Dst, &w.held, k, hash, now)
+		t.Response = c.give(q, &w.held, k, hash, now)
 	case alone:
 		if !c.startAlone(ctx, w, k, hash) {
 			return w
@@ -227,7 +227,9 @@ func (c *Cache) settle(k []byte, hash uint64, q *message.Query, r *message.Respo
 	}
 	switch {
 	case d.keep:
-		return d, c.store.insert(k, hash, newItem(k, r, d, now), now)
+		var buf [fewTTLs]byte
+		it := newItem(k, r, d, now, buf[:])
+		return d, c.store.insert(hash, &it, now)
 	case d.kind == failure:
 		c.store.fail(k, hash, now)
 	case d.settles:
@@ -237,29 +239,25 @@ func (c *Cache) settle(k []byte, hash uint64, q *message.Query, r *message.Respo
 }
 
 // give answers from what was found.
-func (c *Cache) give(q *message.Query, dst []byte, f *found, k []byte, hash uint64, now int64) message.Response {
+func (c *Cache) give(q *message.Query, f *found, k []byte, hash uint64, now int64) message.Response {
 	if f.fetch {
 		c.prefetch(k, hash)
 	}
-	if f.state == staleNow {
-		if q.Trace != nil {
-			q.Trace.Add("cache "+c.name, "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
-		}
-		return f.appendStaleTo(dst, seconds(c.config.StaleTTL))
+	if q.Trace != nil && f.state == staleNow {
+		q.Trace.Add(c.step("stale"), "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
+	} else if q.Trace != nil {
+		age := f.age(now)
+		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
 	}
-	age := f.age(now)
-	if q.Trace != nil {
-		q.Trace.Add("cache "+c.name, "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
-	}
-	return f.appendTo(dst, age)
+	return f.response
 }
 
 func (c *Cache) giveStale(q *message.Query, dst []byte, held *found, why string) message.Response {
 	c.stales.Add(1)
 	if q.Trace != nil {
-		q.Trace.Add("cache "+c.name, "stale for %d s, given because %s", held.over(c.clock()), why)
+		q.Trace.Add(c.step("stale"), "stale for %d s, given because %s", held.over(c.clock()), why)
 	}
-	return held.appendStaleTo(dst, seconds(c.config.StaleTTL))
+	return held.held.appendStaleTo(dst, seconds(c.config.StaleTTL))
 }
 
 // clock is the time that the store knows: nanoseconds since New, by the monotonic clock. [time.Since] does not read the other clock, which
@@ -299,8 +297,10 @@ func (c *Cache) Close() {
 	c.metrics.remove(c)
 }
 
-// over is how many whole seconds ago the life of an item ended.
-func (it *item) over(now int64) int64 { return (now - it.end()) / int64(time.Second) }
+// step is a step of a trace that the cache is to fill in.
+func (c *Cache) step(event string) message.Step {
+	return message.Step{Part: "cache " + c.name, Event: event}
+}
 
 func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 	if q.Trace == nil {
@@ -311,22 +311,22 @@ func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
 		what = fmt.Sprintf("stale for %d s", held.over(now))
 	}
 	how := [...]string{alone: "asking the upstream", leader: "asking the upstream", follower: "waiting for a query that is under way"}[r]
-	q.Trace.Add("cache "+c.name, "%s: %s", what, how)
+	q.Trace.Add(c.step("miss"), "%s: %s", what, how)
 }
 
 // traceLanding tells the leader what happened on the way.
 func (c *Cache) traceLanding(q *message.Query, f *flight) {
 	for _, s := range f.trace.Steps {
-		q.Trace.Add(s.Part, "%s", s.Text)
+		q.Trace.Add(s, "%s", s.Text)
 	}
 	switch d := &f.decision; {
 	case f.kept:
-		q.Trace.Add("cache "+c.name, "stored for %d s (%s)", d.life, d.kind)
+		q.Trace.Add(c.step("stored"), "stored for %d s (%s)", d.life, d.kind)
 	case d.keep && d.kind == failure:
-		q.Trace.Add("cache "+c.name, "not stored: it is a failure, and there is an answer")
+		q.Trace.Add(c.step("passed"), "not stored: it is a failure, and there is an answer")
 	case d.keep:
-		q.Trace.Add("cache "+c.name, "not stored: it is too large")
+		q.Trace.Add(c.step("passed"), "not stored: it is too large")
 	case d.why != "":
-		q.Trace.Add("cache "+c.name, "not stored: %s", d.why)
+		q.Trace.Add(c.step("passed"), "not stored: %s", d.why)
 	}
 }

@@ -89,7 +89,7 @@ func TestTrace(t *testing.T) {
 		set := current.Store
 		upstream := &server{answer: func(ctx context.Context, q *message.Query) (*dns.Msg, error) {
 			if q.Trace != nil {
-				q.Trace.Add("upstream test", "100%% asked")
+				q.Trace.Add(message.Step{Part: "upstream test"}, "100%% asked")
 			}
 			return current.Load().answer(ctx, q)
 		}}

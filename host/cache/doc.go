@@ -1,6 +1,6 @@
 // Package cache keeps what upstreams said, in front of one group of servers and below the filters.
 //
-//	          Cached: never waits       ┌─ store: entries by question
+//	          Cached: never waits       ┌─ store: entries by question, in segments
 //	chain ──► Start, ──► Cache ─────────┤
 //	          Resolve                   └─ flights: one query per question ──► upstream group
 //

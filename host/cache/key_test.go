@@ -82,26 +82,33 @@ func TestCollision(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return k, newItem(k, &r, c.decide(&r), 0)
+		return k, newItem(k, &r, c.decide(&r), 0, nil)
 	}
 	const hash = 0x1234567890ABCDEF
 	k1, i1 := item("one.example.")
 	k2, i2 := item("other.example.")
 	var f found
-	s.insert(k1, hash, i1, 0)
-	if s.lookup(&f, k2, hash, 0); f.state != missing {
+	s.insert(hash, &i1, 0)
+	if s.lookup(&f, k2, hash, 0, nil, false); f.state != missing {
 		t.Error("the item of another key was found")
 	}
 	s.remove(k2, hash)
 	s.fail(k2, hash, 0)
-	if s.lookup(&f, k1, hash, 0); f.state != live {
+	if s.lookup(&f, k1, hash, 0, nil, false); f.state != live {
 		t.Error("an operation on another key changed the item")
 	}
-	s.insert(k2, hash, i2, 0)
-	if s.lookup(&f, k1, hash, 0); f.state != missing {
-		t.Error("the item that was displaced was found")
+	s.insert(hash, &i2, 0)
+	for _, k := range [][]byte{k1, k2} { // there is room for both
+		s.lookup(&f, k, hash, 0, nil, false)
+		if name := k[:len(k)-keyTail]; f.state != live || !bytes.Equal(f.response.Message[12:][:len(name)], name) {
+			t.Errorf("got state %d, message % x", f.state, f.response.Message)
+		}
 	}
-	if s.lookup(&f, k2, hash, 0); f.state != live || !bytes.Equal(f.data[:f.key], k2) {
-		t.Errorf("got state %d, key % x", f.state, f.data[:f.key])
+	s.remove(k1, hash)
+	if s.lookup(&f, k1, hash, 0, nil, false); f.state != missing {
+		t.Error("an item that was removed was found")
+	}
+	if s.lookup(&f, k2, hash, 0, nil, false); f.state != live {
+		t.Error("an item left with another one")
 	}
 }

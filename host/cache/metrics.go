@@ -54,8 +54,8 @@ func (c *Cache) Stats() Stats {
 		for k := range sh.queues {
 			q := &sh.queues[k]
 			s.Evictions[k] += q.evictions
-			s.Entries[k] += q.small.entries + q.main.entries
-			s.Octets[k] += q.small.octets + q.main.octets
+			s.Entries[k] += sh.logs[q.small].entries + sh.logs[q.main].entries
+			s.Octets[k] += sh.memory(q)
 		}
 		sh.mu.Unlock()
 	}

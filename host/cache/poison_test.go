@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -98,14 +100,18 @@ func TestPoisoning(t *testing.T) {
 			}
 		}
 		for i := range c.store.shards {
-			for _, e := range c.store.shards[i].entries {
-				k := string(e.data[:e.key])
-				octets, asked := said[k]
-				if !asked {
-					t.Fatalf("there is an entry for a question that was not asked: % x", k)
+			sh := &c.store.shards[i]
+			for _, slot := range sh.index.slots {
+				if slot == 0 {
+					continue
 				}
-				if !sameButTTLs(e.data[e.key:][:e.message], octets, e.kind) {
-					t.Fatalf("the entry for % x is not what the upstream said:\n% x\n% x", k, e.data[e.key:][:e.message], octets)
+				e := sh.at(place(slot))
+				octets, asked := said[string(e.key())]
+				if !asked {
+					t.Fatalf("there is an entry for a question that was not asked: % x", e.key())
+				}
+				if kept := e[entryHead+len(e.key()):][:e.word(atMessage)]; !sameButTTLs(kept, octets, e.kind()) {
+					t.Fatalf("the entry for % x is not what the upstream said:\n% x\n% x", e.key(), kept, octets)
 				}
 			}
 		}
@@ -219,9 +225,16 @@ func FuzzStore(f *testing.F) {
 		}
 		age %= d.life
 		k := appendKey(nil, q)
-		it := newItem(k, &r, d, 0)
-		before := slices.Clone(it.data)
-		given := it.appendTo([]byte("dst"), age)
+		it := newItem(k, &r, d, 0, nil)
+		room := it.size() + 2*unit
+		guarded := bytes.Repeat([]byte("?"), unit+room+unit)
+		e := entry(guarded[unit:][:room])
+		e.write(0, &it, room, 0)
+		if before, behind := guarded[:unit], guarded[unit+it.size():]; strings.Trim(string(before)+string(behind), "?") != "" {
+			t.Fatal("octets around the entry changed")
+		}
+		before := slices.Clone(guarded)
+		given := e.appendTo([]byte("dst"), age)
 		if err := again.ParseOwn(given.Message, &q.Question); err != nil {
 			t.Fatalf("what is given can't be read: %v", err)
 		}
@@ -236,13 +249,13 @@ func FuzzStore(f *testing.F) {
 				t.Errorf("TTL %d in section %d, with %d s left", rr.TTL, rr.Section, d.life-age)
 			}
 		}
-		for rr := range message.Records(it.appendStaleTo(nil, 30).Message) {
+		for rr := range message.Records(e.appendStaleTo(nil, 30).Message) {
 			if rr.TTL != 30 {
 				t.Errorf("stale with TTL %d", rr.TTL)
 			}
 		}
-		if string(before) != string(it.data) {
-			t.Error("giving the item changed it")
+		if string(before) != string(guarded) {
+			t.Error("giving the entry changed it")
 		}
 	})
 }

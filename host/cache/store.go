@@ -4,38 +4,35 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"github.com/weirdns/weir/host/message"
 )
 
-// store keeps items by key, bounded in number and octets. It is safe for concurrent use; its locks are held for a look into a map and a few
-// words, but for inserting, which may look at up to maxSteps entries.
+// store keeps items by key, bounded in number and octets. It is safe for concurrent use; its locks are held while an answer is copied out of it,
+// but for inserting, which may look at up to maxSteps entries.
+//
+//	hash ─► shard ─► index: tag, place ─► segment: | entry | entry | ...
 type store struct {
-	seed    maphash.Seed // of this store, so that nobody outside can make keys collide
-	mask    uint64
-	shards  []shard
-	stale   int64  // how long after its end an item may be given, in nanoseconds
-	recheck int64  // how long after a failure it is given without asking, in nanoseconds
-	hits    uint32 // from how many hits on an item is worth fetching anew; 0 is never
-	share   int64  // and when: with this much of each second of its life left, in nanoseconds
+	seed     maphash.Seed // of this store, so that nobody outside can make keys collide
+	mask     uint64
+	shards   []shard
+	stale    int64  // how long after its end an item may be given, in nanoseconds
+	staleTTL uint32 // and the TTL that it has then
+	recheck  int64  // how long after a failure it is given without asking, in nanoseconds
+	hits     uint32 // from how many hits on an item is worth fetching anew; 0 is never
+	share    int64  // and when: with this much of each second of its life left, in nanoseconds
 }
 
 type shard struct {
-	mu      sync.Mutex // guards following
-	entries map[uint64]*entry
-	queues  [2]queue
-	hits    [kinds]uint64
-	stale   uint64
-}
-
-// entry is the place of an item in the store. The lock of its shard guards it.
-type entry struct {
-	item
-	hash       uint64
-	prev, next *entry
-	home       *list  // the list it is in
-	recheck    int64  // until when the upstream is not asked again, since it failed
-	hits       uint32 // since the item was stored
-	uses       uint8  // for the queue, up to maxUses
-	fetching   bool   // it is being fetched anew before its end
+	mu       sync.Mutex // guards following
+	index    index
+	segments []segment // by number
+	logs     [4]log    // of each queue, small and main
+	queues   [2]queue
+	numbers  []uint32 // of segments that are not in use
+	spare    [][]byte // octets for segments, so that a full cache allocates none
+	hits     [kinds]uint64
+	stale    uint64
 }
 
 // state is what the store can do for a question.
@@ -50,17 +47,20 @@ const (
 
 // found is the outcome of a lookup.
 type found struct {
-	item
 	state state
 	fetch bool // whoever gets this has to see to it that the item is fetched anew, or call release
+	kind  kind
+	span
+	response message.Response // what is to be given, if it is live or staleNow
+	held     entry            // a copy, if it is stale and to be held
 }
 
-// shardEntries and shardOctets are how much a shard is to have room for at least, since each is full at a slightly different time, and a
-// message may have 64 KiB.
+// shardEntries and shardOctets are how much a shard is to have room for at least, since each is full at a slightly different time, a
+// message may have 64 KiB, and some segments of each are not full.
 const (
-	maxShards    = 256
+	maxShards    = 64
 	shardEntries = 512
-	shardOctets  = 1 << 20
+	shardOctets  = 2 << 20
 )
 
 func newStore(c *Config) *store {
@@ -70,14 +70,16 @@ func newStore(c *Config) *store {
 	}
 	s := &store{
 		seed: maphash.MakeSeed(), mask: uint64(n - 1), shards: make([]shard, n),
-		stale: int64(c.ServeStale), recheck: int64(c.StaleRecheck),
+		stale: int64(c.ServeStale), staleTTL: seconds(c.StaleTTL), recheck: int64(c.StaleRecheck),
 		hits: uint32(c.Prefetch.Hits), share: int64(time.Second) * int64(c.Prefetch.Percent) / 100,
 	}
 	for i := range s.shards {
 		sh := &s.shards[i]
-		sh.entries = make(map[uint64]*entry)
-		sh.queues[0].bound(&c.Success, n)
-		sh.queues[1].bound(&c.Denial, n)
+		sh.spare = make([][]byte, 0, len(sh.queues))
+		for j, l := range []*Limits{&c.Success, &c.Denial} {
+			sh.queues[j] = queue{small: uint8(2 * j), main: uint8(2*j + 1)}
+			sh.queues[j].bound(l, n)
+		}
 	}
 	return s
 }
@@ -98,40 +100,64 @@ func (sh *shard) queue(k kind) *queue {
 	return &sh.queues[1]
 }
 
-// lookup looks for the item of key k. What is live or to be given now counts as a hit.
-func (s *store) lookup(f *found, k []byte, hash uint64, now int64) {
+// get returns the entry of key k, or nil.
+func (sh *shard) get(k []byte, hash uint64) (place, entry) {
+	x := &sh.index
+	if len(x.slots) == 0 {
+		return 0, nil
+	}
+	tag := uint32(hash)
+	for i := x.first(tag); x.slots[i] != 0; i = x.after(i) {
+		if slot := x.slots[i]; uint32(slot>>32) == tag {
+			if e := sh.at(place(slot)); string(e.key()) == string(k) {
+				return place(slot), e
+			}
+		}
+	}
+	return 0, nil
+}
+
+// lookup looks for the item of key k. What is live or to be given now counts as a hit, and its message is appended to dst. What is stale is copied for
+// later if it is to be held.
+func (s *store) lookup(f *found, k []byte, hash uint64, now int64, dst []byte, hold bool) {
 	sh := s.shard(hash)
 	f.state, f.fetch = missing, false
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.entries[hash]
-	if e == nil || string(e.data[:e.key]) != string(k) {
+	_, e := sh.get(k, hash)
+	if e == nil {
 		return
 	}
-	left := e.end() - now
+	f.kind, f.span = e.kind(), e.span()
+	left := f.end() - now
 	switch {
 	case left > 0:
 		f.state = live
-		sh.hits[e.kind]++
-		e.hits++
-		if s.hits > 0 && e.hits >= s.hits && !e.fetching && e.kind != failure && left <= s.share*int64(e.life) && now >= e.recheck {
-			e.fetching, f.fetch = true, true
+		sh.hits[f.kind]++
+		hits := e.hit()
+		if s.hits > 0 && hits >= s.hits && !e.fetching() && f.kind != failure && left <= s.share*int64(f.life) && now >= e.recheck() {
+			e[atUse] |= useFetching
+			f.fetch = true
 		}
+		f.response = e.appendTo(dst, f.age(now))
 	case !s.usable(e, now):
 		return
-	case now < e.recheck:
+	case now < e.recheck():
 		f.state = staleNow
 		sh.stale++
+		f.response = e.appendStaleTo(dst, s.staleTTL)
 	default:
 		f.state = stale
+		if hold {
+			f.held = append(f.held[:0], e[:e.size()]...)
+		}
 	}
-	e.uses = min(e.uses+1, maxUses)
-	f.item = e.item
+	e.setUses(min(e.uses()+1, maxUses))
 }
 
 // usable reports whether e is an answer that can still be given, be it as a stale one.
-func (s *store) usable(e *entry, now int64) bool {
-	return e.kind != failure && now < e.end()+max(s.stale, 0)
+func (s *store) usable(e entry, now int64) bool {
+	return e.kind() != failure && now < e.span().end()+max(s.stale, 0)
 }
 
 // release takes back that the item of key k is being fetched anew.
@@ -139,16 +165,9 @@ func (s *store) release(k []byte, hash uint64) {
 	sh := s.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.get(k, hash); e != nil {
-		e.fetching = false
+	if _, e := sh.get(k, hash); e != nil {
+		e[atUse] &^= useFetching
 	}
-}
-
-func (sh *shard) get(k []byte, hash uint64) *entry {
-	if e := sh.entries[hash]; e != nil && string(e.data[:e.key]) == string(k) {
-		return e
-	}
-	return nil
 }
 
 // remove forgets what is known about key k, for the upstream has said something else that can't be kept.
@@ -156,8 +175,8 @@ func (s *store) remove(k []byte, hash uint64) {
 	sh := s.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.get(k, hash); e != nil {
-		sh.drop(e)
+	if p, e := sh.get(k, hash); e != nil {
+		sh.drop(p, e)
 	}
 }
 
@@ -167,63 +186,58 @@ func (s *store) fail(k []byte, hash uint64, now int64) bool {
 	sh := s.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return s.failed(sh.get(k, hash), now)
+	_, e := sh.get(k, hash)
+	return s.failed(e, now)
 }
 
-func (s *store) failed(e *entry, now int64) bool {
+func (s *store) failed(e entry, now int64) bool {
 	if e == nil || !s.usable(e, now) {
 		return false
 	}
-	e.recheck, e.fetching = now+s.recheck, false
+	e.setRecheck(now + s.recheck)
+	e[atUse] &^= useFetching
 	return true
 }
 
-// insert keeps it, whose data begins with key k, in place of what was known; but a failure does not take the place of an answer that can
-// still be given. It reports whether it is kept.
-func (s *store) insert(k []byte, hash uint64, it item, now int64) bool {
+// insert keeps it, in place of what was known about its key; but a failure does not take the place of an answer that can still be given. It
+// reports whether it is kept.
+func (s *store) insert(hash uint64, it *item, now int64) bool {
 	sh := s.shard(hash)
-	q := sh.queue(it.kind)
+	q, size := sh.queue(it.kind), it.size()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.entries[hash]
-	if it.kind == failure && s.failed(sh.get(k, hash), now) {
+	p, old := sh.get(it.key, hash)
+	if it.kind == failure && s.failed(old, now) {
 		return false
 	}
-	if it.octets() > q.largest {
-		if e != nil {
-			sh.drop(e)
+	if size > q.largest || !it.fits() {
+		if old != nil {
+			sh.drop(p, old)
 		}
 		return false
 	}
-	if e == nil {
-		e = &entry{hash: hash}
-		sh.entries[hash] = e
-		e.item = it
-		q.add(e)
-	} else if old := sh.queue(e.kind); old == q {
-		e.home.octets += it.octets() - e.octets()
-		e.item = it
-	} else {
-		e.home.unlink(e)
-		e.item = it
-		q.add(e)
+	to, uses := q.entrance(hash), uint8(0)
+	if old != nil {
+		if sh.queue(old.kind()) == q {
+			if room := old.room(); size <= room && room <= 2*size {
+				old.write(hash, it, room, old.uses())
+				return true
+			}
+			to, uses = sh.segments[p>>placeBits].home, old.uses()
+		}
+		sh.drop(p, old)
 	}
-	e.hits, e.recheck, e.fetching = 0, 0, false
-	for q.full() {
-		v := q.victim(s, now)
-		delete(sh.entries, v.hash)
-		q.evictions++
-	}
+	s.makeRoom(sh, q, size, now)
+	p, e, room := sh.push(to, size)
+	e.write(hash, it, room, uses)
+	sh.index.add(uint32(hash), p)
+	q.most = max(q.most, sh.logs[q.small].entries+sh.logs[q.main].entries)
 	return true
 }
 
-func (sh *shard) drop(e *entry) {
-	e.home.unlink(e)
-	delete(sh.entries, e.hash)
+// drop takes an entry out of the index. Its room is free when it would have gone out.
+func (sh *shard) drop(p place, e entry) {
+	sh.index.remove(uint32(e.hash()), p)
+	sh.logOf(p).entries--
+	e[atUse] |= useDead
 }
-
-// bookkeeping is what an item costs besides its data, in octets: the entry, a place in the map that is two thirds full, and what the allocator
-// rounds up. TestMemory compares it with what is allocated.
-const bookkeeping = 176
-
-func (it *item) octets() int { return len(it.data) + bookkeeping }

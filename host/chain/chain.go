@@ -49,6 +49,7 @@ type Chain struct {
 	fallback  int  // the default upstream, -1 none
 	retries   bool // some filter looks at SERVFAIL, so that an upstream may not spend all the time of a query
 	now       func() time.Time
+	queries   *tallies // nil: nothing is counted
 }
 
 var _ Handler = (*Chain)(nil)
@@ -58,6 +59,7 @@ type member struct {
 	Filter
 	interest          Interest
 	skipWhenForwarded bool
+	metrics           *memberMetrics // nil: nothing is counted
 }
 
 // New makes a chain. upstreams are all upstreams of the host, by the indexes that verdicts of the filters name; fallback is the index of the default one,
@@ -108,17 +110,4 @@ func failure(err error) (code uint16, text string) {
 		return f.EDE(), f.Error()
 	}
 	return message.EDENoReachable, "no upstream gave a response"
-}
-
-// trace explains a verdict.
-func (c *Chain) trace(q *message.Query, f *member, v Verdict, err error) {
-	switch {
-	case q.Trace == nil:
-	case err != nil:
-		q.Trace.Add("filter "+f.Name(), "fault: %v", err)
-	case v.Action == Forward && uint(v.Upstream) < uint(len(c.upstreams)):
-		q.Trace.Add("filter "+f.Name(), "forward to upstream %s", c.upstreams[v.Upstream].Name())
-	default:
-		q.Trace.Add("filter "+f.Name(), "%s", v.Action)
-	}
 }

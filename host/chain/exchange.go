@@ -16,6 +16,9 @@ type Upstream interface {
 	Name() string
 }
 
+// Shards is how many sets of counters there are of what is counted for each query, so that those who count at a time do not wait for each other.
+const Shards = 16
+
 // Exchange is one query and its answer, with the buffers for both. A listener keeps a bounded number of them and uses each again and again;
 // between Begin and the end nobody else touches it.
 //
@@ -30,11 +33,29 @@ type Exchange struct {
 	Dropped  bool             // a filter said that the client gets no response
 	Wake     func()           // for Start; set once, before the first of the exchange's queries
 	Batch    *message.Batch   // for Start: that of the goroutine which calls it; when Wake is called, that of the one which does
+	Shard    uint8            // where this exchange counts; those that are at work at a time had better have different ones, see Shards
 
 	// Lease is for the handler that hands x to a chain: where it counts that x is under way. Nobody else touches it.
 	Lease *atomic.Int64
 
 	walk walk
+}
+
+// ChainName is the name of the chain that x is in, or was in last; "" before it was in any.
+func (x *Exchange) ChainName() string {
+	if x.walk.chain == nil {
+		return ""
+	}
+	return x.walk.chain.name
+}
+
+// UpstreamName is the name of the upstream whose answer x.Response is; "" for none. x is done.
+func (x *Exchange) UpstreamName() string {
+	c := x.walk.chain
+	if c == nil || int(x.Response.Upstream) >= len(c.upstreams) {
+		return ""
+	}
+	return c.upstreams[x.Response.Upstream].Name()
 }
 
 // Handler is what a listener hands its exchanges to.

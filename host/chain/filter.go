@@ -19,9 +19,9 @@ const (
 	Kept
 )
 
-var actions = [...]string{"next", "respond", "forward", "rewrite", "drop", "ask", "the response kept"}
+var actions = [...]string{"next", "respond", "forward", "rewrite", "drop", "ask", "kept"}
 
-// String says it as explain does.
+// String is its name.
 func (a Action) String() string {
 	if int(a) < len(actions) {
 		return actions[a]

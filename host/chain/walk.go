@@ -40,6 +40,8 @@ type walk struct {
 	scratch []byte
 	call    Call
 	dropped bool
+	sample  int   // calls of filters until the time of one is taken
+	shard   uint8 // of the exchange
 
 	transaction message.Transaction // what Start asks an upstream
 	pending     bool                // transaction has been started
@@ -105,7 +107,11 @@ func (c *Chain) Begin(x *Exchange) bool {
 	}
 	w.chain, w.depth, w.rounds, w.dropped, w.pending = c, 0, 0, false, false
 	x.Dropped = false
+	w.shard = x.Shard
 	c.enter(&w.levels[0], -1, &x.Query)
+	if c.queries != nil {
+		c.queries[x.Shard%Shards].n.Add(1)
+	}
 	return c.run(context.Background(), x, atOnce)
 }
 
@@ -176,11 +182,17 @@ func (c *Chain) run(ctx context.Context, x *Exchange, how way) bool {
 func (c *Chain) down(w *walk, l *level) {
 	if l.pos == len(c.filters) {
 		l.stage, l.target, l.asking = bottom, l.upstream, l.query
+		if l.query.Trace != nil {
+			c.traceBottom(l)
+		}
 		return
 	}
 	i := l.pos
 	f := &c.filters[i]
 	if !f.interest.Query || f.skipWhenForwarded && l.forwarded {
+		if f.interest.Query && l.query.Trace != nil {
+			c.traceSkip(l.query, f)
+		}
 		l.pos++
 		return
 	}
@@ -191,10 +203,12 @@ func (c *Chain) down(w *walk, l *level) {
 		Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.queries++
-	v, err := f.Call(call)
+	v, err := w.invoke(f, phaseQuery)
 	w.scratch = call.Octets
 	s.cookie = call.Cookie
-	c.trace(l.query, f, v, err)
+	if l.query.Trace != nil {
+		c.trace(l.query, f, phaseQuery, v, err)
+	}
 	if err == nil {
 		err = c.queryVerdict(w, l, v)
 	}
@@ -271,10 +285,12 @@ func (c *Chain) up(w *walk, l *level) {
 		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
 	}
 	s.attempts++
-	v, err := f.Call(call)
+	v, err := w.invoke(f, phaseResponse)
 	w.scratch = call.Octets
 	s.cookie = call.Cookie
-	c.trace(l.query, f, v, err)
+	if l.query.Trace != nil {
+		c.trace(l.query, f, phaseResponse, v, err)
+	}
 	if err == nil {
 		err = c.responseVerdict(w, l, v)
 	}
@@ -437,9 +453,6 @@ func (c *Chain) ask(ctx context.Context, x *Exchange, l *level, how way) bool {
 		l.response.SetRCODE(l.buf[:0], q, message.REFUSED)
 		l.response.EDE = edeNoUpstream
 		l.buf = l.response.Message
-		if q.Trace != nil {
-			q.Trace.Add("chain "+c.name, "no filter answered, and there is no upstream: REFUSED")
-		}
 	case how == atOnce:
 		r, ok := c.upstreams[l.target].Cached(q, l.buf[:0])
 		if !ok {
@@ -542,7 +555,7 @@ func (l *level) fail(q *message.Query, ede uint16, text string) {
 // servfail makes a SERVFAIL the response of the level, because filter f failed.
 func (c *Chain) servfail(l *level, f *member, err error) {
 	if l.query.Trace != nil {
-		l.query.Trace.Add("filter "+f.Name(), "failed: SERVFAIL: %v", err)
+		l.query.Trace.Add(message.Step{Part: "filter " + f.Name(), Event: "fault", RCODE: message.RCODEString(message.SERVFAIL)}, "failed: SERVFAIL: %v", err)
 	}
 	l.fail(l.query, message.EDEOther, "filter "+f.Name()+" failed")
 	l.response.Silent = false

@@ -20,6 +20,7 @@ import (
 	"github.com/weirdns/weir/host/cache"
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/listener"
+	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/table"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/wasm"
@@ -106,6 +107,12 @@ type Log struct {
 	Level string `koanf:"level"`
 	// Format is "text", "json", or "auto" (the default): text in color on a terminal, and else JSON.
 	Format string `koanf:"format"`
+	// Queries has every query logged, a line each, apart from the rest of the log.
+	Queries bool `koanf:"queries"`
+	// QueryFormat is "json" (the default), or "coredns" for the lines of CoreDNS's plugin log.
+	QueryFormat string `koanf:"query_format"`
+	// QueryFile is the file that queries are logged to, begun anew on SIGHUP. Empty: standard output.
+	QueryFile string `koanf:"query_file"`
 }
 
 var logLevels = map[string]slog.Level{"": slog.LevelInfo, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
@@ -123,6 +130,14 @@ func (l Log) Validate() error {
 	case "", "auto", "text", "json":
 	default:
 		errs = append(errs, fmt.Errorf("format: %q is not a format: write \"auto\", \"text\" or \"json\"", l.Format))
+	}
+	switch l.QueryFormat {
+	case "", querylog.JSON, querylog.CoreDNS:
+	default:
+		errs = append(errs, fmt.Errorf("query_format: %q is not a format: write \"json\" or \"coredns\"", l.QueryFormat))
+	}
+	if !l.Queries && l.QueryFile != "" {
+		errs = append(errs, errors.New("query_file: nothing is written to it without queries = true: add that, or delete this"))
 	}
 	return errors.Join(errs...)
 }
@@ -247,6 +262,7 @@ func (l *loader) decode() error {
 	f.Policy = l.policy(p)
 	f.PrivateZones = l.privateZones(zones)
 	f.Wasm.CacheDir = f.path(f.Wasm.CacheDir)
+	f.Log.QueryFile = f.path(f.Log.QueryFile)
 	return nil
 }
 

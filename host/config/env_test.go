@@ -77,7 +77,7 @@ zones = ["a", "b"]
 // TestEnvironmentLeavesTheRest: what a variable doesn't set is as in the file, and where it was.
 func TestEnvironmentLeavesTheRest(t *testing.T) {
 	f := load(t, "[log]\nlevel = \"warn\"\nformat = \"json\"\n", "WEIR_LOG__LEVEL=error", "WEIR_UPSTREAM__DEFAULT__EXPIRE=7s")
-	if f.Log != (Log{"error", "json"}) {
+	if f.Log != (Log{Level: "error", Format: "json"}) {
 		t.Errorf("log = %+v, want level error, format json", f.Log)
 	}
 	if u := f.Upstreams[0].Config; u.Expire != 7*time.Second || len(u.Servers) != 1 {

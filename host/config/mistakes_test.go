@@ -89,7 +89,7 @@ var mistakes = []struct {
 	{name: "unknown key in an element", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\n[[listener.scope]]\nclient = [\"10.0.0.0/8\"]\nchain = \"main\"",
 		want: "weir.toml:5: listener[0].scope[0].client: is not a key: did you mean `clients`?"},
 	{name: "quoted key", text: "[log]\n\"a.b\" = 1",
-		want: `weir.toml:2: log."a.b": is not a key: [log] has level, format`},
+		want: `weir.toml:2: log."a.b": is not a key: [log] has level, format, queries, query_format, query_file`},
 	{name: "name with a dot", text: "[upstream.\"corp.example\"]\nservers = [\"192.0.2.1\"]",
 		want: `weir.toml:1: upstream."corp.example": "corp.example" can't be a name: write at most 63 letters, digits, - and _`},
 	{name: "empty name", text: "[chain.\"\"]\nupstream = \"default\"",

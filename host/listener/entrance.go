@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/querylog"
 )
 
 // job is one query on its way: the exchange, and the octets that it is made of. Whoever has the job owns everything in it.
@@ -20,6 +22,8 @@ type job struct {
 	scratch  []byte // for responses that the listener itself makes
 	start    time.Time
 	end      time.Time // of what the listener had to do with it so far
+	entered  bool      // the handler has seen it
+	counted  bool      // its response is in the metrics, and the log of queries
 	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer      // where a UDP query came from
 
@@ -40,6 +44,7 @@ const (
 type jobs struct {
 	mu   sync.Mutex // guards following
 	free []*job
+	made uint
 }
 
 func (p *jobs) get() *job {
@@ -50,7 +55,10 @@ func (p *jobs) get() *job {
 		p.free = p.free[:n-1]
 		return j
 	}
-	return &job{query: make([]byte, 0, jobQuery), scratch: make([]byte, 0, jobScratch)}
+	p.made++
+	j := &job{query: make([]byte, 0, jobQuery), scratch: make([]byte, 0, jobScratch)}
+	j.exchange.Shard = uint8(p.made % chain.Shards)
+	return j
 }
 
 func (p *jobs) put(j *job) {
@@ -93,6 +101,7 @@ type entrance struct {
 	now       func() time.Time
 	log       *slog.Logger
 	counters  *counters
+	queries   *querylog.Log // nil when queries are not logged
 	maxUDP    int
 	waiting   quota
 	jobs      *jobs
@@ -104,8 +113,8 @@ type entrance struct {
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
 // sent. arrived is when it was read.
 func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
-	e.counters.queries.Inc()
 	j.start, j.end = arrived, arrived
+	j.entered, j.counted = false, false
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
@@ -118,7 +127,9 @@ func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, 
 	case ok:
 		return e.advance(context.Background(), j, stepBegin)
 	case rcode == message.Ignore:
-		e.counters.ignored.Inc()
+		if t := e.counters.of(j); t != nil {
+			t.ignored.Add(1)
+		}
 		return nil, true
 	}
 	e.counters.malformed.Inc()
@@ -164,11 +175,17 @@ func (e *entrance) advance(ctx context.Context, j *job, s step) (out []byte, don
 		}
 	}()
 	x := &j.exchange
+	j.entered = true
 	if !e.take(ctx, x, s) {
 		return nil, false
 	}
 	if x.Dropped {
-		e.counters.dropped.Inc()
+		if t := e.counters.of(j); t != nil {
+			t.dropped.Add(1)
+		}
+		if e.queries != nil {
+			e.logQuery(j, nil, e.now())
+		}
 		return nil, true
 	}
 	return e.finish(j), true
@@ -204,11 +221,44 @@ func (e *entrance) refuse(j *job, rcode uint16, ede []byte) []byte {
 func (e *entrance) finish(j *job) []byte {
 	q, r := &j.exchange.Query, &j.exchange.Response
 	out := r.Finish(q, q.Limit(e.maxUDP))
-	e.counters.response(r.RCODE)
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
+	if len(r.EDE) > 0 {
+		e.counters.explained(message.EDECode(r.EDE))
+	}
 	j.end = e.now()
-	e.counters.duration.Observe(j.end.Sub(j.start).Seconds())
+	if t := e.counters.of(j); t != nil && !j.counted {
+		t.response(r.RCODE, len(out), j.end.Sub(j.start))
+	}
+	if e.queries != nil && !j.counted {
+		e.logQuery(j, out, j.end)
+	}
+	j.counted = true // what is shed may be answered twice, and the second answer goes to the client
 	return out
+}
+
+// logQuery has a query logged whose response is out, nil for none.
+func (e *entrance) logQuery(j *job, out []byte, now time.Time) {
+	e.queries.Add(func(l *querylog.Entry) {
+		x := &j.exchange
+		q, r := &x.Query, &x.Response
+		l.Time, l.Took, l.Client, l.Transport = now, now.Sub(j.start), q.Client, q.Transport
+		l.ID, l.Type, l.Class, l.DO, l.UDPSize, l.Size = q.ID, q.Type, q.Class, q.DO, q.UDPSize, len(q.Message)
+		l.SetName(q.Name)
+		l.EDE = message.None
+		if j.entered && !j.broken {
+			l.Chain = x.ChainName()
+		}
+		if l.Dropped = out == nil; l.Dropped {
+			return
+		}
+		l.RCODE, l.Flags, l.Response, l.Cached = r.RCODE, binary.BigEndian.Uint16(out[2:]), len(out), r.Cached
+		if len(r.EDE) > 0 {
+			l.EDE = message.EDECode(r.EDE)
+		}
+		if l.Chain != "" {
+			l.Upstream = x.UpstreamName()
+		}
+	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/querylog"
 )
 
 const (
@@ -37,6 +38,7 @@ type Env struct {
 	Now     func() time.Time // nil: time.Now
 	Budget  time.Duration    // from a query to its deadline; 0: 1.8 s
 	Grace   time.Duration    // for what is in flight when Serve's context ends; 0: 2 s
+	Queries *querylog.Log    // gets every query; nil: none does
 	// Share lets the sockets be bound while another listener of this process has the same address, which is how a listener with a changed
 	// configuration takes over (Linux only). Without it a second process at the same address is an error instead of a share
 	// of the queries.
@@ -88,7 +90,7 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 		starter, _ := handler.(chain.Starter)
 		return &entrance{
 			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
-			counters: env.Metrics.of(config.Address, t), maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
+			counters: env.Metrics.of(config.Address, t), queries: env.Queries, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
 		}
 	}
 	l.udpIn, l.tcpIn = entranceOf(message.UDP), entranceOf(message.TCP)

@@ -176,7 +176,7 @@ func ParseName(text string) ([]byte, error) {
 			c = text[i]
 		case c == '\\':
 			return nil, fmt.Errorf("%q has an incomplete escape: write \\DDD with three digits, or \\ and a character that is no digit", text)
-		case c <= ' ' || c >= 0x7F:
+		case c <= ' ' || c >= 0x7F || c == '{' || c == '}':
 			return nil, fmt.Errorf("%q has the character %q: write it as \\%03d, or an internationalized name in its xn-- form", text, c, c)
 		}
 		if len(name)-label > MaxLabel {
@@ -205,19 +205,21 @@ func digits(s string) bool {
 
 // NameString returns an uncompressed name in presentation format with a dot at the end. Octets that are not printable ASCII, and
 // those with a meaning in zone files, are escaped (RFC 4343 section 2.1), so that a name from the network can't forge a line
-// in a log. It allocates: for people only.
-func NameString(name []byte) string {
+// in a log, and so are braces, which stand for places in a [Trace]. It allocates: for people only.
+func NameString(name []byte) string { return string(AppendNameText(nil, name)) }
+
+// AppendNameText appends what [NameString] returns: at most 4 times the octets of name.
+func AppendNameText(s, name []byte) []byte {
 	if len(name) <= 1 {
-		return "."
+		return append(s, '.')
 	}
-	var s []byte
 	for i := 0; i < len(name) && name[i] != 0; {
 		end := min(i+1+int(name[i]), len(name))
 		for _, c := range name[i+1 : end] {
 			switch {
 			case c == '.' || c == '\\' || c == '"' || c == ';' || c == '(' || c == ')' || c == '@' || c == '$':
 				s = append(s, '\\', c)
-			case c <= ' ' || c >= 0x7F:
+			case c <= ' ' || c >= 0x7F || c == '{' || c == '}':
 				s = append(s, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
 			default:
 				s = append(s, c)
@@ -226,5 +228,5 @@ func NameString(name []byte) string {
 		s = append(s, '.')
 		i = end
 	}
-	return string(s)
+	return s
 }

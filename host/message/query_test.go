@@ -263,7 +263,7 @@ func TestRCODEString(t *testing.T) {
 func TestTraceIsBounded(t *testing.T) {
 	var tr message.Trace
 	for i := range 1000 {
-		tr.Add("part", "line %d", i)
+		tr.Add(message.Step{Part: "part"}, "line %d", i)
 	}
 	if len(tr.Steps) != 256 || tr.Steps[255].Text != "line 255" || !strings.HasPrefix(tr.Steps[0].Part, "part") {
 		t.Errorf("got %d lines, the last %v; want 256", len(tr.Steps), tr.Steps[len(tr.Steps)-1])

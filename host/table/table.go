@@ -29,6 +29,7 @@ type Table struct {
 	snapshot          atomic.Pointer[Snapshot] // non-nil
 	reloads, failures atomic.Uint64
 	loaded            atomic.Int64 // Unix time in nanoseconds
+	stale             atomic.Bool  // the source was refused the last time
 
 	mu     sync.Mutex // guards following; held while the source is read
 	files  []file     // that were read last, well or not
@@ -87,6 +88,9 @@ func (t *Table) Stats() Stats {
 	}
 }
 
+// Stale reports whether the source was refused the last time it was read, so that an older snapshot is in force.
+func (t *Table) Stale() bool { return t.stale.Load() }
+
 // Reload reads the source anew, whether or not it changed. An error is like one of [Open]; the snapshot stays then.
 func (t *Table) Reload() error {
 	t.mu.Lock()
@@ -141,6 +145,7 @@ func (t *Table) load(ctx context.Context) error {
 		s, files, err = loadZone(ctx, t.path, t.origin, t.limit, t.apex())
 	}
 	t.files, t.failed = files, err != nil
+	t.stale.Store(err != nil && ctx.Err() == nil)
 	if err != nil {
 		return err
 	}

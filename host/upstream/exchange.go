@@ -151,7 +151,7 @@ func (x *exchange) conclude(answered *try, err error) {
 		t.Response, t.Err = x.deliver(answered, t.Dst), nil
 	} else {
 		if x.query.Trace != nil {
-			x.trace("%v", err)
+			x.trace(message.Step{Event: "failure"}, "%v", err)
 		}
 		t.Response, t.Err = message.Response{Upstream: message.None}, err
 	}
@@ -231,7 +231,7 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, overTCP, e
 	// there to be guessed, or TCP is not allowed.
 	t.lower = !overTCP && quirk(&s.noCase, now)
 	if x.query.Trace != nil {
-		x.trace("%s over %s, try %d, %v left", s.name, t.transport(), x.used, x.end.Sub(now).Round(time.Millisecond))
+		x.trace(t.step("query"), "%s over %s, try %d, %v left", s.name, t.transport(), x.used, x.end.Sub(now).Round(time.Millisecond))
 	}
 	s.inFlight.Add(1)
 	var err error
@@ -310,7 +310,7 @@ func (t *try) Release() {
 // unsent notes a try that could not be sent.
 func (x *exchange) unsent(t *try, err error, now time.Time) {
 	if x.query.Trace != nil {
-		x.trace("%s over %s: %v", t.server.name, t.transport(), err)
+		x.trace(t.step("failure"), "%s over %s: %v", t.server.name, t.transport(), err)
 	}
 	x.finish(t)
 	x.fail(t, causeUnreachable, now)
@@ -412,7 +412,13 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	s.ok(r.RCODE, now)
 	truncated := message.Truncated(r.Message)
 	if x.query.Trace != nil {
-		x.trace("%s over %s: %s, %d octets, TC %t, in %v", s.name, t.transport(), message.RCODEString(r.RCODE), t.size, truncated, now.Sub(t.sent).Round(time.Microsecond))
+		step := t.step("response")
+		step.RCODE, step.Octets, step.Took = message.RCODEString(r.RCODE), t.size, now.Sub(t.sent)
+		text := "%s over %s: %s, %d octets, in %v"
+		if truncated {
+			text += ", truncated"
+		}
+		x.trace(step, text, s.name, t.transport(), step.RCODE, t.size, step.Took.Round(time.Microsecond))
 	}
 	if t.overTCP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
@@ -448,7 +454,9 @@ func (x *exchange) fail(t *try, cause int, now time.Time) {
 	}
 	t.failed = true
 	if x.query.Trace != nil {
-		x.trace("%s over %s: %s after %v", t.server.name, t.transport(), causeNames[cause], now.Sub(t.sent).Round(time.Microsecond))
+		step := t.step("failure")
+		step.Took = now.Sub(t.sent)
+		x.trace(step, "%s over %s: %s after %v", t.server.name, t.transport(), causeNames[cause], step.Took.Round(time.Microsecond))
 	}
 	t.server.fail(cause, 0, now)
 	due := now
@@ -488,7 +496,9 @@ func (x *exchange) expire(now time.Time) {
 			t.stream.suspect(t)
 		}
 		if x.query.Trace != nil {
-			x.trace("%s over %s: no response in %v", t.server.name, t.transport(), now.Sub(t.sent).Round(time.Millisecond))
+			step := t.step("failure")
+			step.Took = now.Sub(t.sent)
+			x.trace(step, "%s over %s: no response in %v", t.server.name, t.transport(), step.Took.Round(time.Millisecond))
 		}
 	}
 }
@@ -543,7 +553,13 @@ func (x *exchange) deliver(t *try, dst []byte) message.Response {
 	return r
 }
 
-// trace adds a line to the trace of the query, which the caller has seen to be there.
-func (x *exchange) trace(format string, args ...any) {
-	x.query.Trace.Add("upstream "+x.group.name, format, args...)
+// trace adds a step to the trace of the query, which the caller has seen to be there.
+func (x *exchange) trace(s message.Step, format string, args ...any) {
+	s.Part = "upstream " + x.group.name
+	x.query.Trace.Add(s, format, args...)
+}
+
+// step is a step of a trace that is about t.
+func (t *try) step(event string) message.Step {
+	return message.Step{Event: event, Server: t.server.name, Over: t.transport()}
 }

@@ -259,7 +259,8 @@ func (g *Group) left() {
 func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
 	g.overLimit.Inc()
 	if q.Trace != nil {
-		q.Trace.Add("upstream "+g.name, "%d queries wait already, the limit", g.maxConcurrent)
+		q.Trace.Add(message.Step{Part: "upstream " + g.name, Event: "refused"}, "%d queries wait already, as many as {upstream.%s.max_concurrent} allows",
+			g.maxConcurrent, g.name)
 	}
 	if g.overStale {
 		return message.Response{Upstream: message.None}, ErrBusy
@@ -343,6 +344,20 @@ func (g *Group) setServers(targets []target) {
 			s.retire()
 			g.metrics.forget(g.name, s.name)
 		}
+	}
+}
+
+// Forget drops the metrics of g, which is not in use any more, but for those that it has in common with the group of the same name that took its
+// place; nil if there is none.
+func (g *Group) Forget(other *Group) {
+	for _, s := range *g.servers.Load() {
+		if other == nil || !slices.ContainsFunc(*other.servers.Load(), func(o *server) bool { return o.name == s.name }) {
+			g.metrics.forget(g.name, s.name)
+		}
+	}
+	if other == nil {
+		g.metrics.inFlight.DeleteLabelValues(g.name)
+		g.metrics.overLimit.DeleteLabelValues(g.name)
 	}
 }
 

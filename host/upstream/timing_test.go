@@ -405,13 +405,17 @@ func TestTrace(t *testing.T) {
 		q.Trace, q.Deadline = new(message.Trace), time.Now().Add(budget)
 		ask(t, g, q)
 		want := []message.Step{
-			{Part: "upstream test", Text: "192.0.2.1:53 over udp, try 1, 1.8s left"},
-			{Part: "upstream test", Text: "192.0.2.1:53 over udp: no response in 150ms"},
-			{Part: "upstream test", Text: "192.0.2.2:53 over udp, try 2, 1.65s left"},
-			{Part: "upstream test", Text: "192.0.2.2:53 over udp: NOERROR, 61 octets, TC false, in 0s"},
+			{Event: "query", Server: "192.0.2.1:53", Text: "192.0.2.1:53 over udp, try 1, 1.8s left"},
+			{Event: "failure", Server: "192.0.2.1:53", Text: "192.0.2.1:53 over udp: no response in 150ms", Took: 150 * time.Millisecond},
+			{Event: "query", Server: "192.0.2.2:53", Text: "192.0.2.2:53 over udp, try 2, 1.65s left"},
+			{Event: "response", Server: "192.0.2.2:53", Text: "192.0.2.2:53 over udp: NOERROR, 61 octets, in 0s", RCODE: "NOERROR", Octets: 61},
 		}
+		for i := range want {
+			want[i].Part, want[i].Over, want[i].Time = "upstream test", "udp", time.Now()
+		}
+		want[0].Time = time.Now().Add(-150 * time.Millisecond)
 		if !slices.Equal(q.Trace.Steps, want) {
-			t.Errorf("trace\n%q, want\n%q", q.Trace.Steps, want)
+			t.Errorf("trace\n%+v, want\n%+v", q.Trace.Steps, want)
 		}
 	})
 }

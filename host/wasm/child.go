@@ -128,7 +128,7 @@ func childError(ctx context.Context, child *exec.Cmd, err error, said string) er
 	switch {
 	case state == nil:
 		return fmt.Errorf("starting weir to compile the module: %w", err)
-	case state.UserTime()+state.SystemTime() > childCPU-200*time.Millisecond:
+	case state.UserTime()+state.SystemTime() > childCPU*3/4: // the system counts for its limit what it doesn't tell here
 		return fmt.Errorf("compiling took more than %.0f s of CPU: no module for a filter needs that, it may be an attack", childCPU.Seconds())
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("compiling took more than %.0f s: either the machine is overloaded, then try again, or it is an attack", childWall.Seconds())

@@ -70,6 +70,9 @@ func (f *Filter) Skip() bool { return f.skip }
 // Version is the version that the manifest of the module names.
 func (f *Filter) Version() string { return f.version }
 
+// Quarantined reports whether the filter is not called, or only now and then to see if it works again, because it kept failing.
+func (f *Filter) Quarantined() bool { return f.quarantine.active() }
+
 // Unique returns the values of the configuration that no other filter of the same module in a chain may have.
 func (f *Filter) Unique() []Unique { return f.document.unique }
 
@@ -93,7 +96,7 @@ func (f *Filter) Call(c *chain.Call) (chain.Verdict, error) {
 		if !f.lookup.find(c.Query.Key, c.Query.Labels, &at) {
 			c.EDE = abi.None
 			if t := c.Query.Trace; t != nil {
-				t.Add("filter "+f.name, "nothing here holds %s", message.NameString(c.Query.Key))
+				t.Add(message.Step{Part: "filter " + f.name, Event: "explain", Phase: "query"}, "nothing here holds %s", message.NameString(c.Query.Key))
 			}
 			return chain.Verdict{}, nil
 		}

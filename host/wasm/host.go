@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/host/message"
 )
 
 // hostFunction is a function that guests import. Parameters and results are on the stack.
@@ -135,7 +136,11 @@ func (i *instance) explain(stack []uint64) {
 		return
 	}
 	size := min(uint64(uint32(stack[1])), abi.MaxExplainSize)
-	i.call.Query.Trace.Add("filter "+i.filter.name, "%s", printable(i.at(stack[0], size)))
+	phase := "query"
+	if i.call.Response != nil {
+		phase = "response"
+	}
+	i.call.Query.Trace.Add(message.Step{Part: "filter " + i.filter.name, Event: "explain", Phase: phase}, "%s", printable(i.at(stack[0], size)))
 }
 
 func (i *instance) log(stack []uint64) {

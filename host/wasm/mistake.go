@@ -26,8 +26,11 @@ var place = regexp.MustCompile(`\{([A-Za-z0-9_."-]+(\[[0-9]+\])?)+\}`)
 
 // Expand returns the text with each {place} replaced by what at returns for its path from the top of the file, for instance
 // "weir.toml:31".
-func (m Mistake) Expand(at func(path string) string) string {
-	return place.ReplaceAllStringFunc(m.Text, func(s string) string { return at(join(m.Base, s[1:len(s)-1])) })
+func (m Mistake) Expand(at func(path string) string) string { return Expand(m.Text, m.Base, at) }
+
+// Expand returns text with each {place} replaced by what at returns for it, with base before it. Lines that filters explain have places too.
+func Expand(text, base string, at func(path string) string) string {
+	return place.ReplaceAllStringFunc(text, func(s string) string { return at(join(base, s[1:len(s)-1])) })
 }
 
 // Mistakes are all that was found in one configuration. It is the error of [Runtime.Open] when the operator can mend it.

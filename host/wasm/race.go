@@ -3,4 +3,4 @@
 package wasm
 
 // slowdown is by how much the race detector makes compiling slower, in tests.
-const slowdown = 5
+const slowdown = 15

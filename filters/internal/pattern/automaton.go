@@ -16,7 +16,7 @@ type automaton struct {
 	pattern *Pattern
 	octets  []rune            // one of each kind; the last is the end, -1
 	states  map[string]uint16 // numbers of the states
-	todo    []state
+	pending []state
 	largest int // number of instructions that were at one place
 }
 
@@ -99,9 +99,9 @@ func (a *automaton) build() bool {
 	first[p.start] = 1
 	p.first = a.enter(first, -1)
 	p.next = make([]uint16, 1<<p.shift) // of accepted: it stays
-	for len(a.todo) > 0 {
-		s := a.todo[0]
-		a.todo = a.todo[1:]
+	for len(a.pending) > 0 {
+		s := a.pending[0]
+		a.pending = a.pending[1:]
 		if s.number >= maxStates {
 			return false
 		}
@@ -146,23 +146,23 @@ func (a *automaton) enter(set []byte, before rune) uint16 {
 	}
 	number := uint16(len(a.states) + 1)
 	a.states[key] = number
-	a.todo = append(a.todo, state{set, before, number})
+	a.pending = append(a.pending, state{set, before, number})
 	return number
 }
 
 // follow adds to a set of instructions those that they lead to without an octet, and reports whether a match is among them.
 func (a *automaton) follow(set []byte, context syntax.EmptyOp) (match bool) {
 	p := a.pattern
-	var todo []uint16
+	var pending []uint16
 	for pc, in := range set {
 		if in != 0 {
-			todo = append(todo, uint16(pc))
+			pending = append(pending, uint16(pc))
 		}
 	}
 	size := 0
-	for len(todo) > 0 {
-		in := &p.program[todo[len(todo)-1]]
-		todo = todo[:len(todo)-1]
+	for len(pending) > 0 {
+		in := &p.program[pending[len(pending)-1]]
+		pending = pending[:len(pending)-1]
 		size++
 		var to []uint16
 		switch in.op {
@@ -180,7 +180,7 @@ func (a *automaton) follow(set []byte, context syntax.EmptyOp) (match bool) {
 		for _, pc := range to {
 			if set[pc] == 0 {
 				set[pc] = 1
-				todo = append(todo, pc)
+				pending = append(pending, pc)
 			}
 		}
 	}
