@@ -2,9 +2,10 @@ package upstream
 
 import (
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirdns/weir/host/datagram"
 )
 
 // batchSize is how many datagrams one system call reads at most.
@@ -15,17 +16,11 @@ const batchSize = 8
 type batch struct {
 	socket *socket
 	conn   syscall.RawConn
-	in     [batchSize]datagram
+	in     [batchSize]datagram.Header
 	bufs   [batchSize]struct {
 		iov    unix.Iovec
 		octets [readSize]byte
 	}
-}
-
-// datagram is struct mmsghdr.
-type datagram struct {
-	header unix.Msghdr
-	size   uint32
 }
 
 // newBatch returns nil when k is no socket of the system.
@@ -43,8 +38,8 @@ func newBatch(k *socket) *batch {
 		buf := &b.bufs[i]
 		buf.iov.Base = &buf.octets[0]
 		buf.iov.SetLen(readSize)
-		b.in[i].header.Iov = &buf.iov
-		b.in[i].header.SetIovlen(1)
+		b.in[i].Iov = &buf.iov
+		b.in[i].SetIovlen(1)
 	}
 	return b
 }
@@ -54,12 +49,11 @@ func newBatch(k *socket) *batch {
 func (b *batch) read() {
 	_ = b.conn.Read(func(fd uintptr) bool {
 		for {
-			// It never blocks, so the runtime need not know of it.
-			n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+			n, errno := datagram.Receive(fd, b.in[:])
 			switch {
 			case errno == 0:
-				for i := range int(n) {
-					if !b.socket.deliver(b.bufs[i].octets[:b.in[i].size]) {
+				for i := range n {
+					if !b.socket.deliver(b.bufs[i].octets[:b.in[i].Size]) {
 						return true
 					}
 				}
