@@ -44,10 +44,10 @@ type Server struct {
 	admin    *admin.Server // nil without [admin]
 	queries  *querylog.Log // nil when queries are not logged
 	state    atomic.Int32
-	serving  chan struct{} // closed when Run serves
-	lameduck atomic.Int64  // of the present configuration, in nanoseconds
+	serving  chan struct{}                        // closed when Run serves
+	lameduck atomic.Int64                         // of the present configuration, in nanoseconds
 	after    func(time.Duration) <-chan time.Time // time.After, but in tests
-	present  atomic.Pointer[generation] // current, for those who only look
+	present  atomic.Pointer[generation]           // current, for those who only look
 
 	mu        sync.Mutex // one change at a time; guards following
 	current   *generation
