@@ -100,7 +100,7 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	defer c.callers.Put(p)
 	t := &p.transaction
 	t.Query, t.Dst, t.Batch = q, dst, nil
-	if w := c.begin(ctx, t); w != nil {
+	if w := c.begin(ctx, t, true); w != nil {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
@@ -118,12 +118,12 @@ func (c *Cache) Start(t *message.Transaction) bool {
 	if c.off {
 		return c.next.Start(t)
 	}
-	return c.begin(nil, t) == nil
+	return c.begin(c.background, t, false) == nil
 }
 
-// begin starts t and returns its waiter, or nil when t is final. With a context the waiter has a reference of the caller's, who waits; without one
-// it is only a sign.
-func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
+// begin starts t and returns its waiter, or nil when t is final. If the caller waits, until ctx is done, the waiter has a reference of the caller's;
+// otherwise it is only a sign.
+func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *waiter {
 	q := t.Query
 	t.Err = nil
 	var buf [maxKey]byte
@@ -132,7 +132,7 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 	w := c.waiters.Get().(*waiter)
 	w.transaction = t
 	w.refs.Store(1)
-	if ctx != nil {
+	if waits {
 		w.refs.Store(2)
 	}
 	look := func() bool {
@@ -153,7 +153,7 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 	case answered:
 		t.Response = c.give(q, &w.held, k, hash, now)
 	case alone:
-		if !c.startAlone(ctx, w, k, hash) {
+		if !c.startAlone(ctx, w, k, hash, waits) {
 			return w
 		}
 	case leader:
@@ -175,7 +175,7 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 		w.arrived(f)
 		c.flights.leave(f)
 	}
-	if ctx != nil {
+	if waits {
 		w.release()
 	}
 	w.release()

@@ -143,14 +143,14 @@ func (w *waiter) expired() {
 	}
 }
 
-// startAlone asks the upstream for w only, when there are too many flights, and reports whether the transaction is final. A caller who waits
-// gives its context.
-func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64) bool {
+// startAlone asks the upstream for w only, when there are too many flights, and reports whether the transaction is final, as it is
+// if the caller waits, until ctx is done.
+func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64, waits bool) bool {
 	t := w.transaction
 	c.alone.Add(1)
 	w.key, w.hash = append(w.key[:0], k...), hash
 	w.alone.Query, w.alone.Dst, w.alone.Batch = t.Query, t.Dst, t.Batch
-	if ctx != nil {
+	if waits {
 		w.alone.Response, w.alone.Err = c.next.Resolve(ctx, t.Query, t.Dst)
 	} else if !c.next.Start(&w.alone) {
 		return false

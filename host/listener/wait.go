@@ -38,8 +38,9 @@ func (l *Listener) goOn(j *job) {
 	if b := j.exchange.Batch; b != nil {
 		b.Add(j.socket, j)
 	} else {
+		all := j.all
 		l.answer(j.socket, j, out)
-		j.all.Done()
+		all.Done()
 	}
 }
 
