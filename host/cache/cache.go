@@ -128,7 +128,8 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	t.Err = nil
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
-	hash, now := c.store.hash(k), c.clock()
+	at := c.now()
+	hash, now := c.store.hash(k), int64(at.Sub(c.epoch))
 	w := c.waiters.Get().(*waiter)
 	w.transaction = t
 	w.refs.Store(1)
@@ -141,8 +142,8 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	}
 	part := answered
 	var f *flight
-	if !look() {
-		f, part = c.flights.board(k, hash, now, look)
+	if landings := c.flights.landings.Load(); !look() {
+		f, part = c.flights.board(k, hash, now, landings, look)
 	}
 	w.part = part
 	if part != answered {
@@ -157,19 +158,19 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 			return w
 		}
 	case leader:
-		deadline := c.now().Add(c.config.ResolveTimeout)
+		deadline := at.Add(c.config.ResolveTimeout)
 		if q.Deadline.After(deadline) {
 			deadline = q.Deadline
 		}
 		f.prepare(q, deadline)
 		batch := t.Batch // while the transaction is ours
-		if c.await(w, f) {
+		if c.await(w, f, at) {
 			c.launch(f, batch)
 			return w
 		}
 	case follower:
 		c.joins.Add(1)
-		if c.await(w, f) {
+		if c.await(w, f, at) {
 			return w
 		}
 		w.arrived(f)
@@ -294,6 +295,7 @@ func (c *Cache) Close() {
 	c.flights.close()
 	c.cancel()
 	c.flights.wg.Wait()
+	c.deadlines.Flush() // nobody waits any more, and its timer shall not keep the cache alive
 	c.metrics.remove(c)
 }
 

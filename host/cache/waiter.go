@@ -67,19 +67,22 @@ func (w *waiter) end(batch *message.Batch) {
 	t.Done()
 }
 
-// await puts w on the list of f, which it has boarded, until the time that its query has is over. It returns false when f has landed already.
-func (c *Cache) await(w *waiter, f *flight) bool {
+// await puts w on the list of f, which it has boarded, until the time that its query has from now on is over. It returns false when f has landed already.
+func (c *Cache) await(w *waiter, f *flight, now time.Time) bool {
 	q := w.transaction.Query
 	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
 	if !q.Deadline.IsZero() {
-		wait = q.Deadline.Sub(c.now())
+		wait = q.Deadline.Sub(now)
 	}
 	if w.held.state == stale {
 		// Counted from the start of the flight: who comes later has the others' waiting to go by.
-		patience := c.config.StaleAfter - time.Duration(c.clock()-f.started)
+		patience := c.config.StaleAfter - (now.Sub(c.epoch) - time.Duration(f.started))
 		wait = min(patience, wait-staleMargin)
 	}
-	at := time.Now().Add(max(wait, 0))
+	if c.injected != nil {
+		now = time.Now() // the queue has the real clock
+	}
+	at := now.Add(max(wait, 0))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.landed {
