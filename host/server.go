@@ -153,7 +153,7 @@ func (m *metrics) reloaded(number uint64, now time.Time) {
 	m.loaded.Set(float64(now.UnixNano()) / 1e9)
 }
 
-// Listen binds all sockets, those of the admin address too. When it fails, none stays bound.
+// Listen fills the caches that have a snapshot, and binds all sockets, those of the admin address too. When it fails, none stays bound.
 func (s *Server) Listen(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,6 +162,7 @@ func (s *Server) Listen(ctx context.Context) error {
 			return err
 		}
 	}
+	s.current.warm(ctx)
 	var err error
 	if s.listeners, err = s.bind(ctx, s.current, nil); err != nil {
 		return err
@@ -302,6 +303,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopping.Wait()
 	stopAdmin() // which explains queries, in the present generation
 	err = errors.Join(err, beside.Wait())
+	s.current.save(background)
 	s.current.release()
 	stopBackground()
 	return errors.Join(err, below.Wait())

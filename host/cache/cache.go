@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +15,8 @@ import (
 
 // Cache answers from what an upstream said before, and asks it otherwise. Its methods are safe for concurrent use.
 //
-//  1. New makes it. It works from then on, but for prefetching.
-//  2. Run fetches popular answers anew, until its context is done.
+//  1. New makes it. It works from then on, but for prefetching. Restore fills it with what it knew when weir ran the last time.
+//  2. Run fetches popular answers anew, and writes snapshots, until its context is done.
 //  3. Close, or the end of Run, ends what it does in the background. It still answers after that, without sharing queries.
 type Cache struct {
 	name    string
@@ -35,7 +37,10 @@ type Cache struct {
 	cancel     context.CancelFunc
 
 	misses, joins, stales, prefetches, alone atomic.Uint64
+	saved, unsaved, restored                 atomic.Uint64 // snapshots written, and not; entries that came from one
 	metrics                                  *Metrics
+	log                                      *slog.Logger
+	snapshots                                snapshots
 	injected                                 func() time.Time // nil is time.Now
 }
 
@@ -45,6 +50,9 @@ var _ message.Starter = (*Cache)(nil)
 type Env struct {
 	Now     func() time.Time // a clock with a monotonic reading; nil is time.Now, and faster than giving that
 	Metrics *Metrics         // nil is none
+
+	Log      *slog.Logger // what becomes of snapshots; nil is slog.Default
+	Identity Identity     // what snapshots must have to be read
 }
 
 // staleMargin is the time before its deadline at which a query gets a stale answer, so that it still reaches the client.
@@ -54,11 +62,18 @@ const staleMargin = 50 * time.Millisecond
 // upstream; c is valid.
 func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache := &Cache{
-		name: name, config: c, injected: env.Now, metrics: env.Metrics,
+		name: name, config: c, injected: env.Now, metrics: env.Metrics, log: env.Log,
 		off:   c.Success.Capacity == 0 && c.Denial.Capacity == 0,
 		store: newStore(&c), fetches: make(chan fetch, maxFetches),
 	}
 	cache.epoch = cache.now()
+	if cache.log == nil {
+		cache.log = slog.Default()
+	}
+	if c.Snapshot != "" && !cache.off {
+		cache.snapshots.path = filepath.Join(c.Snapshot, name+snapshotSuffix)
+	}
+	cache.snapshots.identity = env.Identity
 	cache.flights.byHash = make(map[uint64]*flight)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
 	cache.callers.New = func() any { return newCaller() }
@@ -248,7 +263,11 @@ func (c *Cache) give(q *message.Query, f *found, k []byte, hash uint64, now int6
 		q.Trace.Add(c.step("stale"), "stale for %d s, given at once: the upstream failed a moment ago", f.over(now))
 	} else if q.Trace != nil {
 		age := f.age(now)
-		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left", f.kind, age, f.life-age)
+		from := ""
+		if f.stored < 0 { // before there was this cache
+			from = ", from the snapshot"
+		}
+		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left%s", f.kind, age, f.life-age, from)
 	}
 	return f.response
 }
@@ -277,13 +296,17 @@ func (c *Cache) now() time.Time {
 	return c.injected()
 }
 
-// Run fetches popular answers anew before they end, until ctx is done. When it returns, nothing of the cache is running.
+// Run fetches popular answers anew before they end, and writes snapshots, until ctx is done. When it returns, nothing of the cache is running. The
+// last snapshot is the caller's to ask for, see [Cache.Save].
 func (c *Cache) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	if c.config.Prefetch.Hits > 0 && !c.off {
 		for range fetchers {
 			wg.Go(func() { c.fetch(ctx) })
 		}
+	}
+	if c.snapshots.path != "" {
+		wg.Go(func() { c.saveRegularly(ctx) })
 	}
 	<-ctx.Done()
 	c.Close()

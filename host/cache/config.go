@@ -39,6 +39,11 @@ type Config struct {
 	// ResolveTimeout is how long one query to the upstream may take, whoever waits for it. It is longer than clients wait, so that a late answer
 	// still serves the next one.
 	ResolveTimeout time.Duration `koanf:"resolve_timeout"`
+
+	// Snapshot is the directory in which the cache of each upstream is kept in a file, from which it starts the next time. Empty: none.
+	Snapshot string `koanf:"snapshot"`
+	// SnapshotInterval is how often that file is written; it is written once more when weir ends. 1s to 24h.
+	SnapshotInterval time.Duration `koanf:"snapshot_interval"`
 }
 
 // Limits bounds one kind of answers.
@@ -70,7 +75,11 @@ const (
 	maxFailureTTL   = 5 * time.Minute // and MUST NOT for longer than 5 minutes
 	maxResolve      = time.Minute
 	minStaleRecheck = time.Second
+	maxInterval     = 24 * time.Hour
 )
+
+// snapshotInterval is the default: what is lost when weir is killed is the answers of five minutes.
+const snapshotInterval = 5 * time.Minute
 
 // presets are complete configurations.
 //
@@ -92,6 +101,8 @@ var presets = map[string]Config{
 		StaleRecheck:   30 * time.Second,
 		Prefetch:       Prefetch{Hits: 3, Percent: 10},
 		ResolveTimeout: 6 * time.Second,
+
+		SnapshotInterval: snapshotInterval,
 	},
 	"coredns":   corefile("coredns", 3600, 5, 1800, 5, 5),
 	"acs":       corefile("acs", 30, 5, 30, 5, 0),
@@ -110,6 +121,8 @@ func corefile(name string, successMax, successMin, denialMax, denialMin, servfai
 		StaleRecheck:   30 * time.Second,
 		Prefetch:       Prefetch{Percent: 10},
 		ResolveTimeout: 6 * time.Second,
+
+		SnapshotInterval: snapshotInterval,
 	}
 }
 
@@ -163,6 +176,11 @@ func (c *Config) Validate() error {
 	}
 	if c.ResolveTimeout < 100*time.Millisecond || c.ResolveTimeout > maxResolve {
 		return fmt.Errorf("resolve_timeout: %s is not between 100ms and %s", c.ResolveTimeout, maxResolve)
+	}
+	if c.Snapshot != "" {
+		if err := duration("snapshot_interval", c.SnapshotInterval, time.Second, maxInterval); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -17,5 +17,7 @@
 //  4. NXDOMAIN and NODATA: kept for the TTL and MINIMUM of the SOA (RFC 2308 section 5), without SOA not kept.
 //  5. Anything else: kept for its lowest TTL.
 //
+// With [Cache.Save] and [Cache.Restore], what a store holds outlasts the process, in a file.
+//
 // The package is not a resolver: it does not follow names, combine answers or synthesize them.
 package cache

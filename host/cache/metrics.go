@@ -34,15 +34,17 @@ type Stats struct {
 	Prefetch  uint64    // answers fetched anew before their end
 	Evictions [2]uint64 // for want of room: answers with data, others
 	Entries   [2]int
-	Octets    [2]int // bookkeeping included
-	Flights   int    // queries that are with the upstream
+	Octets    [2]int    // bookkeeping included
+	Flights   int       // queries that are with the upstream
+	Snapshots [2]uint64 // written, and not
+	Restored  uint64    // entries that came from a snapshot
 }
 
 // Stats returns the numbers of c.
 func (c *Cache) Stats() Stats {
 	s := Stats{
 		Misses: c.misses.Load(), Joined: c.joins.Load(), Stale: c.stales.Load(), Prefetch: c.prefetches.Load(), Alone: c.alone.Load(),
-		Flights: c.flights.number(),
+		Flights: c.flights.number(), Snapshots: [2]uint64{c.saved.Load(), c.unsaved.Load()}, Restored: c.restored.Load(),
 	}
 	for i := range c.store.shards {
 		sh := &c.store.shards[i]
@@ -77,6 +79,9 @@ func (s Stats) add(t Stats) Stats {
 	s.Alone += t.Alone
 	s.Prefetch += t.Prefetch
 	s.Flights += t.Flights
+	s.Snapshots[0] += t.Snapshots[0]
+	s.Snapshots[1] += t.Snapshots[1]
+	s.Restored += t.Restored
 	return s
 }
 
@@ -114,6 +119,8 @@ var (
 	descEntries   = desc("entries", "Entries in the cache.", "kind")
 	descOctets    = desc("octets", "Memory of the entries in octets.", "kind")
 	descFlights   = desc("flights", "Queries that are with the upstream.")
+	descSnapshots = desc("snapshots_total", "Snapshots of the cache by result: ok, or failed, when the file could not be written.", "result")
+	descRestored  = desc("restored_total", "Entries that came from a snapshot at the start.")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -123,7 +130,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descHits, descStale, descMisses, descJoined, descAlone, descPrefetch, descEvictions, descEntries, descOctets, descFlights,
+		descHits, descStale, descMisses, descJoined, descAlone, descPrefetch, descEvictions, descEntries, descOctets, descFlights, descSnapshots, descRestored,
 	} {
 		ch <- d
 	}
@@ -158,5 +165,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		metric(descAlone, prometheus.CounterValue, float64(s.Alone))
 		metric(descPrefetch, prometheus.CounterValue, float64(s.Prefetch))
 		metric(descFlights, prometheus.GaugeValue, float64(s.Flights))
+		metric(descSnapshots, prometheus.CounterValue, float64(s.Snapshots[0]), "ok")
+		metric(descSnapshots, prometheus.CounterValue, float64(s.Snapshots[1]), "failed")
+		metric(descRestored, prometheus.CounterValue, float64(s.Restored))
 	}
 }

@@ -227,12 +227,18 @@ func (s *store) insert(hash uint64, it *item, now int64) bool {
 		}
 		sh.drop(p, old)
 	}
+	s.add(sh, q, to, hash, it, uses, now)
+	return true
+}
+
+// add makes room for an item that there is none of, and puts it at the end of a log of q.
+func (s *store) add(sh *shard, q *queue, to uint8, hash uint64, it *item, uses uint8, now int64) {
+	size := it.size()
 	s.makeRoom(sh, q, size, now)
 	p, e, room := sh.push(to, size)
 	e.write(hash, it, room, uses)
 	sh.index.add(uint32(hash), p)
 	q.most = max(q.most, sh.logs[q.small].entries+sh.logs[q.main].entries)
-	return true
 }
 
 // drop takes an entry out of the index. Its room is free when it would have gone out.

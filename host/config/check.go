@@ -123,6 +123,7 @@ func (l *loader) checkAll() {
 	for i := range f.Caches {
 		c := &f.Caches[i]
 		l.invalid("cache."+c.Name, c.Config.Validate())
+		c.Config.Snapshot = f.path(c.Config.Snapshot)
 	}
 	l.checkUpstreams()
 	for _, c := range f.Chains {

@@ -156,6 +156,8 @@ format = "json"
 address = "127.0.0.1:5380"
 [wasm]
 cache_dir = "cache"
+[cache.default]
+snapshot = "snapshots"
 [policy]
 max_servers = 10
 refuse_servers = ["alibaba-cloud", "2001:db8::/32", "192.0.2.1"]
@@ -174,6 +176,9 @@ private = true
 	}
 	if want := filepath.Join("conf", "cache"); f.Wasm.CacheDir != want {
 		t.Errorf("cache_dir = %q, want %q", f.Wasm.CacheDir, want)
+	}
+	if got, want := f.Caches[0].Config.Snapshot, filepath.Join("conf", "snapshots"); got != want {
+		t.Errorf("snapshot = %q, want %q", got, want)
 	}
 	if got, want := fmt.Sprint(f.Policy.Refuse), "[100.100.2.116/31 100.100.2.118/32 100.100.2.136/31 100.100.2.138/32 2001:db8::/32 192.0.2.1/32]"; got != want {
 		t.Errorf("refused = %s, want %s", got, want)

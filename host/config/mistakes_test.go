@@ -238,6 +238,8 @@ var mistakes = []struct {
 		want: `weir.toml:2: cache.x.preset: "unbound" is not one of acs, coredns, nodelocal, weir`},
 	{name: "limits of a cache", text: "[cache.x]\nsuccess = { min_ttl = \"10s\", max_ttl = \"5s\" }",
 		want: `weir.toml:2: cache.x.success.min_ttl: 10s is above max_ttl, 5s`},
+	{name: "interval of snapshots", text: "[cache.x]\nsnapshot = \"s\"\nsnapshot_interval = \"1500ms\"",
+		want: `weir.toml:3: cache.x.snapshot_interval: 1.5s is not a whole number of seconds`},
 	{name: "unknown on_error", text: "[filter.rules]\non_error = \"nxdomain\"",
 		want: `weir.toml:2: filter.rules.on_error: "nxdomain" is unknown: write "servfail" or "skip"`},
 	{name: "unknown grant", text: "[filter.rules]\ngrants = [\"forward\", \"files\"]",

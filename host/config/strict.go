@@ -12,6 +12,7 @@ import (
 // examples are good values for keys whose type doesn't say enough, by section and last key.
 var examples = map[string]string{
 	"admin.address":         `"127.0.0.1:9153"`,
+	"cache.snapshot":        `"/var/cache/weir"`,
 	"chain.filters":         `["authority", "rules"]`,
 	"filter.grants":         `["forward"]`,
 	"filter.memory":         `"32MiB"`,
