@@ -44,6 +44,9 @@ func (s *Server) reload(ctx context.Context, f *config.File) error {
 	if err := restartOnly(old.file, f); err != nil {
 		return err
 	}
+	if err := s.outside(f); err != nil {
+		return err
+	}
 	g, err := s.build(ctx, f, old)
 	if err != nil {
 		return err
@@ -83,6 +86,7 @@ func restartOnly(old, f *config.File) error {
 		changed bool
 	}{
 		{"admin", !reflect.DeepEqual(old.Admin, f.Admin)},
+		{"process.sandbox", old.Process != f.Process},
 		{"wasm.cache_dir", old.Wasm != f.Wasm},
 		{"log.queries", old.Log.Queries != f.Log.Queries || old.Log.QueryFormat != f.Log.QueryFormat || old.Log.QueryFile != f.Log.QueryFile},
 		{"log.format", old.Log.Format != f.Log.Format},

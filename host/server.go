@@ -24,6 +24,7 @@ import (
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/querylog"
+	"github.com/weirdns/weir/host/sandbox"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/wasm"
 )
@@ -53,7 +54,8 @@ type Server struct {
 	current   *generation
 	listeners []*listening // in the order of the configuration
 	running   context.Context
-	failed    chan error // a listener that ended by itself
+	sandbox   *sandbox.Report // nil before Confine
+	failed    chan error      // a listener that ended by itself
 }
 
 // listening is a listener, and what it was made from.
@@ -67,6 +69,9 @@ type listening struct {
 	cancel context.CancelFunc // of Serve, nil until it is called
 	ended  chan struct{}
 }
+
+// Serving is closed when Run serves.
+func (s *Server) Serving() <-chan struct{} { return s.serving }
 
 // State is what a server is doing.
 type State int32

@@ -14,9 +14,13 @@ import (
 	"github.com/weirdns/weir/host/wasm"
 )
 
-// TestMain lets the test binary be the child that compiles modules.
+// TestMain lets the test binary be the child that compiles modules, and weir itself.
 func TestMain(m *testing.M) {
 	wasm.CompileChild()
+	if os.Getenv(processVariable) != "" {
+		main()
+		return
+	}
 	os.Exit(m.Run())
 }
 

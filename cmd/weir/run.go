@@ -32,6 +32,9 @@ taking queries, answers those that are in flight, and ends; a second signal ends
 On SIGHUP, and with watch = true when the file changes, weir reads the file again and goes on with it, without losing a query. If anything is wrong
 with the file, that is logged, and weir goes on as before.
 
+Under systemd, weir tells when it is ready, reloads and stops (Type=notify-reload). On Linux it gives up what it doesn't need of the system once it has its
+sockets, unless sandbox = false in [process].
+
 SIGHUP has the file of the log of queries begun anew as well, for those who rotate it.
 
 Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug. A file with mistakes is not served: they are printed as
@@ -55,10 +58,16 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 			if err := s.Listen(ctx); err != nil {
 				return errors.Join(say(cmd, err), s.Close())
 			}
+			s.Confine()
 			tick := time.NewTicker(watchInterval)
 			defer tick.Stop()
-			reload := func() (*config.File, error) { return config.Load(f.Path, os.Environ()) }
+			manager := newNotifier(log)
+			reload := func() (*config.File, error) {
+				manager.reloading()
+				return config.Load(f.Path, os.Environ())
+			}
 			reloaded := func(f *config.File, err error) {
+				manager.ready() // with the new configuration, or as before
 				s.ReopenLogs()
 				if err == nil {
 					level.Set(f.Log.SlogLevel())
@@ -66,7 +75,16 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 			}
 			ctx, cancel := context.WithCancel(ctx)
 			var following sync.WaitGroup
-			following.Go(func() { s.Follow(ctx, reload, hup, tick.C, reloaded) })
+			following.Go(func() {
+				select {
+				case <-s.Serving():
+					manager.ready()
+				case <-ctx.Done():
+					return
+				}
+				s.Follow(ctx, reload, hup, tick.C, reloaded)
+			})
+			context.AfterFunc(cmd.Context(), manager.stopping)
 			err = s.Run(ctx)
 			cancel()
 			following.Wait()

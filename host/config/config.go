@@ -47,6 +47,7 @@ type layout struct {
 	Drain        time.Duration              `koanf:"drain"`
 	Lameduck     time.Duration              `koanf:"lameduck"`
 	Watch        bool                       `koanf:"watch"`
+	Process      Process                    `koanf:"process"`
 	Wasm         Wasm                       `koanf:"wasm"`
 	Policy       policy                     `koanf:"policy"`
 	PrivateZones []string                   `koanf:"private_zones"`
@@ -72,9 +73,10 @@ type File struct {
 	// Lameduck is how long weir serves on after it is told to stop, so that whoever balances load sees it and goes elsewhere.
 	Lameduck time.Duration
 	// Watch has weir reload when the file, or the module of a filter, changes.
-	Watch  bool
-	Wasm   Wasm
-	Policy upstream.Policy // with the addresses of the listeners
+	Watch   bool
+	Process Process
+	Wasm    Wasm
+	Policy  upstream.Policy // with the addresses of the listeners
 	// PrivateZones are canonical names in wire format: only upstreams with Private may be asked for what is in them.
 	PrivateZones [][]byte
 
@@ -92,7 +94,8 @@ type File struct {
 	// Path is that of the file, as it was given, and Dir its directory.
 	Path, Dir string
 
-	root *place
+	root  *place
+	paths []string
 }
 
 // Named is one table of a kind of which there may be several, such as [upstream.corp].
@@ -140,6 +143,12 @@ func (l Log) Validate() error {
 		errs = append(errs, errors.New("query_file: nothing is written to it without queries = true: add that, or delete this"))
 	}
 	return errors.Join(errs...)
+}
+
+// Process is the table [process].
+type Process struct {
+	// Sandbox has weir give up, once it serves, what it does not need of the system: see package sandbox. It is on unless this is false.
+	Sandbox bool `koanf:"sandbox"`
 }
 
 // Wasm is the table [wasm].
@@ -237,6 +246,7 @@ func (l *loader) decode() error {
 	l.raw = l.koanf.Raw()
 	f := l.file
 	f.Budget, f.Drain = DefaultBudget, DefaultDrain
+	f.Process.Sandbox = true
 	p := policy{MaxServers: upstream.DefaultPolicy.MaxServers, MinSources: upstream.DefaultPolicy.MinSources, MaxSources: upstream.DefaultPolicy.MaxSources}
 	var zones []string
 	err := errors.Join(
@@ -246,6 +256,7 @@ func (l *loader) decode() error {
 		l.unmarshal("drain", &f.Drain),
 		l.unmarshal("lameduck", &f.Lameduck),
 		l.unmarshal("watch", &f.Watch),
+		l.unmarshal("process", &f.Process),
 		l.unmarshal("wasm", &f.Wasm),
 		l.unmarshal("policy", &p),
 		l.unmarshal("private_zones", &zones),
@@ -336,11 +347,18 @@ func (p *place) position(file string) string {
 
 // path returns a path of the file as seen from the working directory.
 func (f *File) path(p string) string {
-	if p == "" || filepath.IsAbs(p) {
+	if p == "" {
 		return p
 	}
-	return filepath.Join(f.Dir, p)
+	if !filepath.IsAbs(p) {
+		p = filepath.Join(f.Dir, p)
+	}
+	f.paths = append(f.paths, p)
+	return p
 }
+
+// Paths are all files and directories that the configuration names, as seen from the working directory, and the file itself.
+func (f *File) Paths() []string { return append([]string{f.Path}, f.paths...) }
 
 func (l *loader) position(path string) string { return l.file.Position(path) }
 

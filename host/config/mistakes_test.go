@@ -79,7 +79,7 @@ var mistakes = []struct {
 	{name: "key of something else", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nforce_tcp = true",
 		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, sources, preset, all_down, case, norecurse, private, cache`},
 	{name: "unknown section", text: "[server]\nx = 1",
-		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, lameduck, watch, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
+		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, lameduck, watch, process, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
 	{name: "mistyped section", text: "[upstreams.corp]\nservers = [\"192.0.2.1\"]",
 		want: "weir.toml:1: upstreams: is not a key: did you mean `upstream`?"},
 	{name: "key of the top level in a table", text: "[log]\nlevel = \"info\"\nbudget = \"1s\"",
@@ -260,7 +260,7 @@ var mistakes = []struct {
 
 	// The environment.
 	{name: "unknown variable", text: "", env: []string{"WEIR_LOGLEVEL=debug"},
-		want: `WEIR_LOGLEVEL: weir.toml: has no LOGLEVEL: write one of LOG, ADMIN, BUDGET, DRAIN, LAMEDUCK, WATCH, WASM, POLICY, PRIVATE_ZONES, LISTENER, TABLE, CACHE, UPSTREAM, CHAIN, FILTER, and __ between the parts of a key, as in WEIR_LOG__LEVEL`},
+		want: `WEIR_LOGLEVEL: weir.toml: has no LOGLEVEL: write one of LOG, ADMIN, BUDGET, DRAIN, LAMEDUCK, WATCH, PROCESS, WASM, POLICY, PRIVATE_ZONES, LISTENER, TABLE, CACHE, UPSTREAM, CHAIN, FILTER, and __ between the parts of a key, as in WEIR_LOG__LEVEL`},
 	{name: "unknown key in a variable", text: "", env: []string{"WEIR_LOG__LEVLE=debug"},
 		want: `WEIR_LOG__LEVLE: log: has no LEVLE: did you mean LEVEL?`},
 	{name: "variable for a table that is not there", text: "", env: []string{"WEIR_UPSTREAM__CORP__SERVERS=192.0.2.1"},

@@ -106,6 +106,9 @@ func openCache(dir string) (wazero.CompilationCache, error) {
 	return wazero.NewCompilationCacheWithDir(dir)
 }
 
+// CacheDir is the directory that compiled modules are kept in, empty when there is none, and whether it goes with the runtime.
+func (r *Runtime) CacheDir() (path string, temporary bool) { return r.dir.path, r.dir.temporary }
+
 // Run replaces the instances that faults took, off the way of queries, until ctx is done. It returns after the last of its goroutines has ended.
 // Without it, filters work until they have no instance left.
 func (r *Runtime) Run(ctx context.Context) error {

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// notifier tells the service manager what weir is doing, as sd_notify(3) does: by datagrams to the socket that NOTIFY_SOCKET names. Without one it does
+// nothing.
+type notifier struct {
+	socket string
+	log    *slog.Logger
+}
+
+func newNotifier(log *slog.Logger) notifier { return notifier{os.Getenv("NOTIFY_SOCKET"), log} }
+
+func (n notifier) ready()    { n.send("READY=1") }
+func (n notifier) stopping() { n.send("STOPPING=1") }
+
+// reloading has to say when, by the clock that no one sets, so that the manager knows which READY comes after it.
+func (n notifier) reloading() {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil {
+		n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
+	}
+}
+
+func (n notifier) send(state string) {
+	if n.socket == "" {
+		return
+	}
+	c, err := net.Dial("unixgram", n.socket) // net knows that "@" begins an abstract name
+	if err == nil {
+		_, err = c.Write([]byte(state))
+		c.Close() //nolint:errcheck // a datagram has gone, or not
+	}
+	if err != nil {
+		n.log.Warn("the service manager can't be told", "state", state, "error", err)
+	}
+}
