@@ -1,0 +1,200 @@
+//go:build linux
+
+package main
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+)
+
+//go:embed conf
+var configurations embed.FS
+
+// peer is a kind of server.
+type peer struct {
+	name   string
+	binary string
+	conf   string // in conf, and of the file that the arguments name
+	extra  string // a line for it
+	args   []string
+	only   string // the one workload that it is there for
+}
+
+const (
+	confFile   = "{conf}"
+	portNumber = "{port}"
+	upNumber   = "{up}"
+)
+
+// The names of the peers that others are compared with.
+const (
+	weirName    = "weir"
+	dnsdistName = "dnsdist"
+)
+
+// peers are all that there may be beside weir. Each has a cache of more than 100,000 names, one thread, and no log.
+var peers = []peer{
+	{name: dnsdistName, binary: "dnsdist", conf: "dnsdist.conf", args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
+	{name: "dnsdist-recvmmsg", binary: "dnsdist", conf: "dnsdist.conf", extra: "setUDPMultipleMessagesVectorSize(64)",
+		args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
+	{name: "unbound", binary: "unbound", conf: "unbound.conf", args: []string{"-d", "-p", "-c", confFile}},
+	{name: "coredns", binary: "coredns", conf: "coredns.conf", args: []string{"-quiet", "-conf", confFile}},
+	{name: "coredns-alternate", binary: "coredns-alternate", conf: "coredns-alternate.conf", args: []string{"-quiet", "-conf", confFile}, only: "alternate"},
+	{name: "mosdns", binary: "mosdns", conf: "mosdns.conf", args: []string{"start", "-c", confFile}},
+	{name: "dnsproxy", binary: "dnsproxy", args: []string{"--listen=127.0.0.1", "--port=" + portNumber, "--upstream=127.0.0.1:" + upNumber, "--cache",
+		"--cache-size=67108864", "--ratelimit=0", "--bootstrap=127.0.0.1:" + upNumber, "--output=/dev/null"}},
+}
+
+// server is one that runs.
+type server struct {
+	*process
+	ports
+}
+
+// ports are what a configuration is made of.
+type ports struct {
+	Name, Dir, Extra string
+	Port             int // where it serves
+	Alternate        int // where it asks the upstream that knows nothing first
+	Admin            int // of weir
+	Up, NX           int // upstreams
+}
+
+// choosePorts returns free ports for a server before two upstreams.
+func choosePorts(dir, name string, up, nx *upstream) (ports, error) {
+	p := ports{Name: name, Dir: dir, Up: up.port, NX: nx.port}
+	for _, port := range []*int{&p.Port, &p.Alternate, &p.Admin} {
+		var err error
+		if *port, err = freePort(); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// start starts a peer and waits until it answers.
+func (p *peer) start(dir string, up, nx *upstream) (*server, error) {
+	chosen, err := choosePorts(dir, p.name, up, nx)
+	if err != nil {
+		return nil, err
+	}
+	chosen.Extra = p.extra
+	if p.only == "alternate" {
+		chosen.Alternate = chosen.Port
+	}
+	conf := filepath.Join(dir, p.name+".conf")
+	if p.conf != "" {
+		if err := render(conf, p.conf, chosen); err != nil {
+			return nil, err
+		}
+	}
+	filled := strings.NewReplacer(confFile, conf, portNumber, fmt.Sprint(chosen.Port), upNumber, fmt.Sprint(up.port))
+	args := make([]string, len(p.args))
+	for i, arg := range p.args {
+		args[i] = filled.Replace(arg)
+	}
+	return startServer(chosen, serverCPU, p.binary, args...)
+}
+
+// startWeir starts weir with conf/weir.toml.
+func startWeir(o *options, name string, up, nx *upstream) (*server, error) {
+	chosen, err := choosePorts(o.dir, name, up, nx)
+	if err != nil {
+		return nil, err
+	}
+	zone := "$ORIGIN test.\n$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
+	if err := os.WriteFile(filepath.Join(o.dir, name+".zone"), []byte(zone), 0o644); err != nil {
+		return nil, err
+	}
+	conf := filepath.Join(o.dir, name+".toml")
+	if err := render(conf, "weir.toml", chosen); err != nil {
+		return nil, err
+	}
+	return startServer(chosen, serverCPU, o.weir, "run", conf)
+}
+
+func render(path, conf string, p ports) error {
+	t, err := template.ParseFS(configurations, "conf/"+conf)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.Execute(f, p), f.Close())
+}
+
+// startServer starts a program and waits until it answers where it serves.
+func startServer(p ports, cpu int, program string, args ...string) (*server, error) {
+	started, err := startProcess(p.Dir, p.Name, cpu, program, args...)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{started, p}
+	for range 100 {
+		if !s.running() {
+			break
+		}
+		if asks(p.Port, "h0.example.test") {
+			return s, nil
+		}
+	}
+	s.stop()
+	log, _ := os.ReadFile(filepath.Join(p.Dir, p.Name+".log")) // what there is of it
+	return nil, fmt.Errorf("%s does not answer; it said: %s", p.Name, log)
+}
+
+// asks tells whether a server answers a query within 100 ms.
+func asks(port int, name string) bool {
+	c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	end := time.Now().Add(100 * time.Millisecond)
+	if c.SetDeadline(end) != nil {
+		return false
+	}
+	query := appendQuery(nil, 1, name)
+	response := make([]byte, datagramSize)
+	if _, err := c.Write(query); err == nil {
+		if n, err := c.Read(response); err == nil {
+			return n >= headerSize && response[2]&0x80 != 0
+		}
+	}
+	time.Sleep(time.Until(end)) // nobody listens there yet
+	return false
+}
+
+// freePort returns a port of 127.0.0.1 that nobody has, in UDP nor TCP.
+func freePort() (int, error) {
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		c, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			return port, c.Close()
+		}
+	}
+	return 0, fmt.Errorf("no free port on 127.0.0.1: %w", fs.ErrExist)
+}
+
+// available tells whether a program is there. Those in /usr/sbin count, too, which is not on everyone's PATH.
+func available(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
+}
