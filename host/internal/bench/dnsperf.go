@@ -22,8 +22,12 @@ type perf struct {
 
 // runDnsperf has dnsperf ask a server what is in a list, with 100 queries on their way from 20 sockets.
 func runDnsperf(port int, list string, args ...string) (perf, error) {
+	return runDnsperfOn(generatorCPU, port, list, args...)
+}
+
+func runDnsperfOn(cpus string, port int, list string, args ...string) (perf, error) {
 	args = append([]string{"-s", "127.0.0.1", "-p", strconv.Itoa(port), "-c", "20", "-T", "1", "-q", "100", "-d", list}, args...)
-	cmd := command(generatorCPU, "dnsperf", args...)
+	cmd := command(cpus, "dnsperf", args...)
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {

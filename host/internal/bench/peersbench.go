@@ -24,6 +24,18 @@ func benchPeers(o *options) error {
 	if err := install(o); err != nil {
 		return err
 	}
+	contenders := choose(o)
+	up, nx, err := startUpstreams()
+	if err != nil {
+		return err
+	}
+	defer up.stop()
+	defer nx.stop()
+	return compare(o, contenders, up, nx)
+}
+
+// choose returns weir, and the peers that there are.
+func choose(o *options) []*contender {
 	contenders := []*contender{newContender(weirName, nil)}
 	for i := range peers {
 		p := &peers[i]
@@ -35,16 +47,22 @@ func benchPeers(o *options) error {
 			fmt.Fprintf(o.out, "skipped: %s, there is no %s\n", p.name, p.binary)
 		}
 	}
-	up, err := startUpstream(answers)
-	if err != nil {
-		return err
+	return contenders
+}
+
+// startUpstreams starts the one that answers and the one that knows no name.
+func startUpstreams() (up, nx *upstream, err error) {
+	if up, err = startUpstream(answers); err != nil {
+		return nil, nil, err
 	}
-	defer up.stop()
-	nx, err := startUpstream(nxdomain)
-	if err != nil {
-		return err
+	if nx, err = startUpstream(nxdomain); err != nil {
+		up.stop()
 	}
-	defer nx.stop()
+	return up, nx, err
+}
+
+// compare measures all workloads with all contenders in each round, and reports.
+func compare(o *options, contenders []*contender, up, nx *upstream) error {
 	l, err := newLists(o.dir)
 	if err != nil {
 		return err
@@ -70,7 +88,7 @@ func round(o *options, contenders []*contender, l *lists, up, nx *upstream) erro
 	for _, c := range contenders {
 		var err error
 		if c.peer == nil {
-			c.server, err = startWeir(o, c.name, up, nx)
+			c.server, err = startUsual(o, c.name, serverCPU, up, nx, nil)
 		} else {
 			c.server, err = c.peer.start(o.dir, up, nx)
 		}
@@ -87,15 +105,14 @@ func round(o *options, contenders []*contender, l *lists, up, nx *upstream) erro
 	}
 	for i := range workloads {
 		w := &workloads[i]
-		full := w.name == memory // the ones behind it need full caches
-		if !full && !wants(o.only, w.name) {
+		if !wants(o.only, w.name) && !(w.name == memory && wants(o.only, "uniform")) { // which needs full caches
 			continue
 		}
 		for _, c := range contenders {
 			port := w.port(c.server, c.peer == nil, c.peer)
 			switch {
 			case port == 0:
-			case full:
+			case w.name == memory:
 				if err := fill(port, l.all); err != nil {
 					return err
 				}

@@ -9,36 +9,36 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Where processes run. On a machine with more than two CPUs the rest is idle, which is as good as a quiet machine gets.
+// Where processes run, as lists of CPUs. On a machine with more than two, the rest is idle.
 const (
-	anyCPU       = -1
-	serverCPU    = 0
-	generatorCPU = 1
+	serverCPU    = "0"
+	generatorCPU = "1"
 )
 
-// runPinned becomes another program, on one CPU: bench pinned CPU PROGRAM ARGUMENT... All threads of that program inherit the affinity of the
-// one that called exec.
+// runPinned becomes another program, on some CPUs: bench pinned CPU,CPU PROGRAM ARGUMENT... All threads of that program inherit the affinity of
+// the one that called exec.
 func runPinned(args []string) error {
 	if len(args) < 2 {
-		return fmt.Errorf("pinned: want a CPU and a program")
+		return fmt.Errorf("pinned: want CPUs and a program")
 	}
-	cpu, err := strconv.Atoi(args[0])
-	if err != nil {
-		return fmt.Errorf("pinned: %w", err)
+	var set unix.CPUSet
+	for number := range strings.SplitSeq(args[0], ",") {
+		cpu, err := strconv.Atoi(number)
+		if err != nil {
+			return fmt.Errorf("pinned: %w", err)
+		}
+		set.Set(cpu)
 	}
 	runtime.LockOSThread()
-	if cpu != anyCPU {
-		var set unix.CPUSet
-		set.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			return fmt.Errorf("pinned: to CPU %d: %w", cpu, err)
-		}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pinned: to CPU %s: %w", args[0], err)
 	}
 	path, err := exec.LookPath(args[1])
 	if err != nil {
@@ -47,9 +47,9 @@ func runPinned(args []string) error {
 	return fmt.Errorf("pinned: %s: %w", path, syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// command is a program on one CPU, that ends when this one does.
-func command(cpu int, program string, args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", append([]string{"pinned", strconv.Itoa(cpu), program}, args...)...)
+// command is a program on some CPUs, that ends when this one does.
+func command(cpus, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", append([]string{"pinned", cpus, program}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -62,13 +62,13 @@ type process struct {
 }
 
 // startProcess starts a program, whose output goes to name.log in dir.
-func startProcess(dir, name string, cpu int, program string, args ...string) (*process, error) {
+func startProcess(dir, name, cpus, program string, args ...string) (*process, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the program has its own
-	cmd := command(cpu, program, args...)
+	cmd := command(cpus, program, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
 	return launch(name, cmd)
 }

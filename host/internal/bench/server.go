@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"embed"
 	"errors"
 	"fmt"
@@ -67,6 +68,7 @@ type ports struct {
 	Alternate        int // where it asks the upstream that knows nothing first
 	Admin            int // of weir
 	Up, NX           int // upstreams
+	Hole             int // one that does not answer, 0 for none
 }
 
 // choosePorts returns free ports for a server before two upstreams.
@@ -105,24 +107,49 @@ func (p *peer) start(dir string, up, nx *upstream) (*server, error) {
 	return startServer(chosen, serverCPU, p.binary, args...)
 }
 
-// startWeir starts weir with conf/weir.toml.
-func startWeir(o *options, name string, up, nx *upstream) (*server, error) {
-	chosen, err := choosePorts(o.dir, name, up, nx)
+// startWeir starts weir with a configuration of conf, filled with data, which the ports are part of.
+func startWeir(o *options, p ports, cpus, conf string, data any) (*server, error) {
+	path := filepath.Join(o.dir, p.Name+".toml")
+	if err := render(path, conf, data); err != nil {
+		return nil, err
+	}
+	return startServer(p, cpus, o.weir, "run", path)
+}
+
+// startUsual starts weir with the usual chain.
+func startUsual(o *options, name, cpus string, up, nx, hole *upstream) (*server, error) {
+	p, err := choosePorts(o.dir, name, up, nx)
 	if err != nil {
 		return nil, err
 	}
-	zone := "$ORIGIN test.\n$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
-	if err := os.WriteFile(filepath.Join(o.dir, name+".zone"), []byte(zone), 0o644); err != nil {
+	if hole != nil {
+		p.Hole = hole.port
+	}
+	if _, err := writeZone(o.dir, name, "test", hotNames); err != nil {
 		return nil, err
 	}
-	conf := filepath.Join(o.dir, name+".toml")
-	if err := render(conf, "weir.toml", chosen); err != nil {
-		return nil, err
-	}
-	return startServer(chosen, serverCPU, o.weir, "run", conf)
+	return startWeir(o, p, cpus, "weir.toml", p)
 }
 
-func render(path, conf string, p ports) error {
+// writeZone writes NAME.zone with some records besides those of the apex. It returns how many octets one has on the wire, on average: a name, the type,
+// class, TTL and size, and an address.
+func writeZone(dir, name, origin string, records int) (octets float64, err error) {
+	f, err := os.Create(filepath.Join(dir, name+".zone"))
+	if err != nil {
+		return 0, err
+	}
+	w := bufio.NewWriter(f)
+	fmt.Fprintf(w, "$ORIGIN %s.\n$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n", origin)
+	sum := 0
+	for i := range records {
+		owner := fmt.Sprintf("host%d.held", i)
+		fmt.Fprintf(w, "%s IN A 10.%d.%d.%d\n", owner, i>>16&255, i>>8&255, i&255)
+		sum += len(owner) + len(origin) + 3 + 10 + 4
+	}
+	return float64(sum) / float64(max(records, 1)), errors.Join(w.Flush(), f.Close())
+}
+
+func render(path, conf string, data any) error {
 	t, err := template.ParseFS(configurations, "conf/"+conf)
 	if err != nil {
 		return err
@@ -131,12 +158,12 @@ func render(path, conf string, p ports) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(t.Execute(f, p), f.Close())
+	return errors.Join(t.Execute(f, data), f.Close())
 }
 
 // startServer starts a program and waits until it answers where it serves.
-func startServer(p ports, cpu int, program string, args ...string) (*server, error) {
-	started, err := startProcess(p.Dir, p.Name, cpu, program, args...)
+func startServer(p ports, cpus, program string, args ...string) (*server, error) {
+	started, err := startProcess(p.Dir, p.Name, cpus, program, args...)
 	if err != nil {
 		return nil, err
 	}
