@@ -77,6 +77,7 @@ func benchGrowth(o *options) error {
 // compareSizes measures a small and a large one.
 func compareSizes(o *options, up, nx *upstream, v []*variant) error {
 	var memory [2]float64
+	var table float64 // what weir says that it takes
 	err := measureAll(o, up, nx, v, func() error {
 		if v[1].records == v[0].records {
 			return nil
@@ -89,7 +90,9 @@ func compareSizes(o *options, up, nx *upstream, v []*variant) error {
 			}
 			memory[i] = float64(n)
 		}
-		return nil
+		m, err := metricsOf(v[1].server)
+		table = m[`weir_table_octets{table="zone"}`]
+		return err
 	})
 	if err != nil {
 		return err
@@ -99,8 +102,8 @@ func compareSizes(o *options, up, nx *upstream, v []*variant) error {
 		growthMost, verdict(b.median <= growthMost*a.median), 100*max(v[0].others, v[1].others))
 	if memory[1] > 0 {
 		each := (memory[1] - memory[0]) / float64(v[1].records-v[0].records)
-		fmt.Fprintf(o.out, "memory of %s: %.0f octets a record, which itself has %.0f; target ≤ %d over these: %s\n", v[1].title, each, v[1].octets, recordMost,
-			verdict(each <= recordMost+v[1].octets))
+		fmt.Fprintf(o.out, "memory of %s: %.0f octets a record more in the process, %.0f in the table; a record itself has %.0f; target ≤ %d over these: %s\n", v[1].title,
+			each, table/float64(v[1].records), v[1].octets, recordMost, verdict(each <= recordMost+v[1].octets))
 	}
 	return nil
 }

@@ -18,20 +18,14 @@ func benchPaced(o *options) error {
 	if err := install(o); err != nil {
 		return err
 	}
-	o.only = "paced"
-	var contenders []*contender
-	for _, c := range choose(o) {
-		if c.name == weirName || c.name == dnsdistName {
-			contenders = append(contenders, c)
-		}
-	}
+	o.only, o.peers = "paced", dnsdistName
 	up, nx, err := startUpstreams()
 	if err != nil {
 		return err
 	}
 	defer up.stop()
 	defer nx.stop()
-	if err := compare(o, contenders, up, nx); err != nil {
+	if err := compare(o, choose(o), up, nx); err != nil {
 		return err
 	}
 	s, err := startUsual(o, "idle", serverCPU, up, nx, nil)
