@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -169,7 +170,7 @@ func (s *sender) run() (*offered, error) {
 		if n > 0 {
 			s.fill(turn%sockets, n, now)
 			m, err := s.batch.send(s.fds[turn%sockets], n)
-			if err != nil && err != unix.ECONNREFUSED {
+			if err != nil && !errors.Is(err, unix.ECONNREFUSED) {
 				return nil, os.NewSyscallError("sendmmsg", err)
 			}
 			sent += int64(max(m, 1)) // what an error was for does not count as to be sent again

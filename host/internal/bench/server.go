@@ -168,7 +168,7 @@ func startServer(p ports, cpus, program string, args ...string) (*server, error)
 		return nil, err
 	}
 	s := &server{started, p}
-	for range 100 {
+	for range 150 { // 30 s: a zone may be large, and the machine busy
 		if !s.running() {
 			break
 		}
@@ -181,14 +181,14 @@ func startServer(p ports, cpus, program string, args ...string) (*server, error)
 	return nil, fmt.Errorf("%s does not answer; it said: %s", p.Name, log)
 }
 
-// asks tells whether a server answers a query within 100 ms.
+// asks tells whether a server answers a query within 200 ms.
 func asks(port int, name string) bool {
 	c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return false
 	}
 	defer c.Close()
-	end := time.Now().Add(100 * time.Millisecond)
+	end := time.Now().Add(200 * time.Millisecond)
 	if c.SetDeadline(end) != nil {
 		return false
 	}
@@ -212,9 +212,11 @@ func freePort() (int, error) {
 		}
 		port := l.Addr().(*net.TCPAddr).Port
 		c, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
 		if err == nil {
-			return port, c.Close()
+			return port, errors.Join(l.Close(), c.Close())
+		}
+		if err := l.Close(); err != nil {
+			return 0, err
 		}
 	}
 	return 0, fmt.Errorf("no free port on 127.0.0.1: %w", fs.ErrExist)
