@@ -35,9 +35,11 @@ func cachedName(i int) string { return fmt.Sprintf("h%d.example.test", i) }
 
 // lists are the files of queries.
 type lists struct {
-	dir               string
-	hot, all, uniform string
-	fresh             int // how many lists of fresh names there were
+	dir     string
+	hot     string // names 0 to 999
+	all     string // the 100,000 names that follow, which no list before it has
+	uniform string // these, evenly
+	fresh   int    // how many lists of fresh names there were
 }
 
 func newLists(dir string) (*lists, error) {
@@ -45,8 +47,8 @@ func newLists(dir string) (*lists, error) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var errs [3]error
 	l.hot, errs[0] = writeNames(dir, "hot", hotNames, cachedName)
-	l.all, errs[1] = writeNames(dir, "all", cachedNames, cachedName)
-	l.uniform, errs[2] = writeNames(dir, "uniform", 10*cachedNames, func(int) string { return cachedName(random.IntN(cachedNames)) })
+	l.all, errs[1] = writeNames(dir, "all", cachedNames, func(i int) string { return cachedName(hotNames + i) })
+	l.uniform, errs[2] = writeNames(dir, "uniform", 10*cachedNames, func(int) string { return cachedName(hotNames + random.IntN(cachedNames)) })
 	return l, errors.Join(errs[:]...)
 }
 

@@ -15,8 +15,8 @@ type contender struct {
 	name    string
 	peer    *peer // nil for weir
 	server  *server
-	samples map[string][]sample  // by workload
-	memory  map[string][]float64 // MiB, the workload memory
+	samples map[string][]sample                     // by workload
+	memory  struct{ before, after, more []float64 } // MiB, of the workload memory
 }
 
 // benchPeers measures weir beside the peers that there are, and prints the figures and whether weir reaches its targets.
@@ -78,13 +78,12 @@ func compare(o *options, contenders []*contender, up, nx *upstream) error {
 }
 
 func newContender(name string, p *peer) *contender {
-	return &contender{name: name, peer: p, samples: map[string][]sample{}, memory: map[string][]float64{}}
+	return &contender{name: name, peer: p, samples: map[string][]sample{}}
 }
 
 // round starts all servers, and measures each workload with one after the other: what is compared is as close in time as it can be.
 func round(o *options, contenders []*contender, l *lists, up, nx *upstream) error {
 	upstreams := []*upstream{up, nx}
-	fresh := map[string]int64{}
 	for _, c := range contenders {
 		var err error
 		if c.peer == nil {
@@ -96,9 +95,6 @@ func round(o *options, contenders []*contender, l *lists, up, nx *upstream) erro
 			return err
 		}
 		defer c.server.stop()
-		if fresh[c.name], err = memoryOf(c.server.pid()); err != nil {
-			return err
-		}
 		if err := fill(c.server.Port, l.hot); err != nil {
 			return err
 		}
@@ -113,14 +109,9 @@ func round(o *options, contenders []*contender, l *lists, up, nx *upstream) erro
 			switch {
 			case port == 0:
 			case w.name == memory:
-				if err := fill(port, l.all); err != nil {
+				if err := c.fillCache(l); err != nil {
 					return err
 				}
-				now, err := memoryOf(c.server.pid())
-				if err != nil {
-					return err
-				}
-				c.memory[w.name] = append(c.memory[w.name], float64(now-fresh[c.name])/(1<<20))
 			default:
 				s, err := w.run(o, l, c.server, port, upstreams)
 				if err != nil {
@@ -138,10 +129,30 @@ func round(o *options, contenders []*contender, l *lists, up, nx *upstream) erro
 	return nil
 }
 
+// fillCache has the server cache 100,000 names more, and takes down what memory that takes.
+func (c *contender) fillCache(l *lists) error {
+	before, err := memoryOf(c.server.pid())
+	if err != nil {
+		return err
+	}
+	if err := fill(c.server.Port, l.all); err != nil {
+		return err
+	}
+	after, err := memoryOf(c.server.pid())
+	if err != nil {
+		return err
+	}
+	const mib = 1 << 20
+	m := &c.memory
+	m.before, m.after = append(m.before, float64(before)/mib), append(m.after, float64(after)/mib)
+	m.more = append(m.more, float64(after-before)/mib)
+	return nil
+}
+
 // figures are the values of a contender that count for a workload: µs for each query, or MiB.
 func (c *contender) figures(w *workload) []float64 {
 	if w.name == memory {
-		return c.memory[w.name]
+		return c.memory.more
 	}
 	return column(c.samples[w.name], sample.cpu)
 }
@@ -198,7 +209,7 @@ func (c *contender) cell(w *workload) string {
 		return ""
 	}
 	if w.name == memory {
-		return spreadOf(v).format(1)
+		return fmt.Sprintf("%.1f (%.0f → %.0f)", spreadOf(v).median, spreadOf(c.memory.before).median, spreadOf(c.memory.after).median)
 	}
 	s := c.samples[w.name]
 	return fmt.Sprintf("%.2f (%.2f + %.2f)", spreadOf(v).median, spreadOf(column(s, func(s sample) float64 { return s.user })).median,
