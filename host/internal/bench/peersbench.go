@@ -198,8 +198,10 @@ func report(o *options, contenders []*contender) {
 		summary.add(append(row, ratio(own, base), w.target.String(), w.target.verdict(own, base))...)
 	}
 	summary.print(o.out)
-	fmt.Fprintln(o.out)
-	details.print(o.out)
+	if len(details.rows) > 0 {
+		fmt.Fprintln(o.out)
+		details.print(o.out)
+	}
 }
 
 // cell is the figure of a contender in the summary: the sum, and of what.
