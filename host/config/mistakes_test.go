@@ -77,7 +77,7 @@ var mistakes = []struct {
 	{name: "swapped letters", text: "[upstream.corp]\nsevrers = [\"192.0.2.1\"]",
 		want: "weir.toml:2: upstream.corp.sevrers: is not a key: did you mean `servers`?"},
 	{name: "key of something else", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nforce_tcp = true",
-		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, sources, preset, all_down, case, norecurse, private, cache`},
+		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, ca, pin, certificate, key, sources, preset, all_down, case, norecurse, private, cache`},
 	{name: "unknown section", text: "[server]\nx = 1",
 		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, lameduck, watch, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
 	{name: "mistyped section", text: "[upstreams.corp]\nservers = [\"192.0.2.1\"]",
@@ -206,6 +206,10 @@ var mistakes = []struct {
 	// Upstreams.
 	{name: "upstream of nothing", text: "[upstream.corp]",
 		want: `weir.toml:1: upstream.corp.servers: is empty: want at least one server, or resolv_conf`},
+	{name: "clear text and TLS", text: "[upstream.corp]\nservers = [\n  \"tls://192.0.2.1#dns.example\",\n  \"192.0.2.2\",\n]",
+		want: `weir.toml:2: upstream.corp.servers: some are asked in clear text, such as 192.0.2.2:53, and others are encrypted, such as 192.0.2.1:853: want one or the other, or two upstreams`},
+	{name: "a pin that is none", text: "[upstream.corp]\nservers = [\"tls://192.0.2.1#dns.example\"]\npin = [\n  \"47DEQpj8\",\n]",
+		want: `weir.toml:4: upstream.corp.pin[0]: "47DEQpj8" is not a pin: want sha256/ and the 44 characters of a hash in base64`},
 	{name: "servers and resolv_conf", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nresolv_conf = \"/etc/resolv.conf\"",
 		want: `weir.toml:3: upstream.corp.resolv_conf: there are servers too, in weir.toml:2: delete one of them, or make two upstreams`},
 	{name: "too many servers", text: "[upstream.corp]\nservers = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\", \"192.0.2.5\", \"192.0.2.6\", \"192.0.2.7\"]",
@@ -225,7 +229,7 @@ var mistakes = []struct {
 	{name: "unknown policy", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\npolicy = \"roundrobin\"",
 		want: `weir.toml:3: upstream.corp.policy: "roundrobin": want one of random, round_robin, sequential, fastest`},
 	{name: "unknown transport", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\ntransport = \"tls\"",
-		want: `weir.toml:3: upstream.corp.transport: "tls": want one of auto, udp, tcp`},
+		want: `weir.toml:3: upstream.corp.transport: "tls": want one of auto, udp, tcp; encryption is written with each server, such as "tls://192.0.2.1#dns.example"`},
 
 	// The other parts.
 	{name: "empty chain", text: "[chain.x]",

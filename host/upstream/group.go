@@ -39,7 +39,8 @@ type Group struct {
 	log           *slog.Logger
 	metrics       *Metrics
 	dialer        dialer
-	configured    []target // from Config.Servers
+	security      *security // non-nil
+	configured    []target  // from Config.Servers
 	transport     Transport
 	resolvConf    string
 	resolvText    []byte // what New read
@@ -106,6 +107,10 @@ func New(name string, c Config, env Env) (*Group, error) {
 	if env.Dial == nil {
 		g.dialer.dial = Dial
 	}
+	var err error
+	if g.security, err = openSecurity(c); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", name, err)
+	}
 	// What follows has been validated.
 	for _, text := range c.Sources {
 		addr, _ := parseSource(text)
@@ -123,7 +128,6 @@ func New(name string, c Config, env Env) (*Group, error) {
 	g.servers.Store(new([]*server))
 	g.setServers(g.configured)
 	if g.resolvConf != "" {
-		var err error
 		if g.resolvText, err = g.readResolvConf(); err == nil {
 			err = g.useResolvConf(g.resolvText)
 		}
@@ -140,6 +144,9 @@ func New(name string, c Config, env Env) (*Group, error) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g, nil
 }
+
+// Changed reports whether a file of certificates that New has read is another now, so that a new group would not be the same.
+func (g *Group) Changed() bool { return g.security.changed() }
 
 // Name returns the name of the group in the configuration.
 func (g *Group) Name() string { return g.name }

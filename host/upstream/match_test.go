@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"math"
@@ -150,8 +151,9 @@ var mutants = []struct {
 
 // TestMutants has a server send what does not match before what does, and then only what does not.
 func TestMutants(t *testing.T) {
+	a, certificate := authority(t)
 	for _, mutant := range mutants {
-		for _, transport := range []string{"udp", "tcp"} {
+		for _, transport := range []string{"udp", "tcp", "tls"} {
 			for _, alone := range []bool{false, true} {
 				name := mutant.name + " over " + transport
 				if alone {
@@ -164,6 +166,9 @@ func TestMutants(t *testing.T) {
 							send(answer(query, "192.0.2.1"))
 						}
 					}, func(conn net.Conn) {
+						if transport == "tls" {
+							conn = tls.Server(conn, serverTLS(certificate))
+						}
 						frames(conn, func(query []byte) {
 							conn.Write(frame(mutant.mutate(answer(query, "192.0.2.66"))))
 							if !alone {
@@ -171,7 +176,11 @@ func TestMutants(t *testing.T) {
 							}
 						})
 					})
-					g := group(t, Config{Servers: []string{addr.String()}, Transport: transport}, Env{})
+					c := Config{Servers: []string{transport + "://" + addr.String()}}
+					if transport == "tls" {
+						c.CA = a.File
+					}
+					g := group(t, c, Env{})
 					q := query(t, "www.test.", dns.TypeA)
 					if alone {
 						q.Deadline = time.Now().Add(60 * time.Millisecond)
@@ -196,7 +205,7 @@ func TestMutants(t *testing.T) {
 func endsConnection(mutant, transport string) bool {
 	switch mutant {
 	case "short header", "cut in a record", "count of answers", "octets behind", "pointer loop", "two OPT":
-		return transport == "tcp"
+		return transport != "udp"
 	}
 	return false
 }

@@ -88,7 +88,7 @@ func (g *Group) merge(more []netip.AddrPort) []target {
 	targets := slices.Clone(g.configured)
 	for _, addr := range more {
 		if !slices.ContainsFunc(targets, func(t target) bool { return t.addr == addr }) {
-			targets = append(targets, target{addr, g.transport})
+			targets = append(targets, target{addr: addr, transport: g.transport})
 		}
 	}
 	if len(targets) > g.allowed.MaxServers {

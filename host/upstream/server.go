@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,13 +25,14 @@ type server struct {
 	group   *Group
 	metrics *serverMetrics
 	sockets sockets
+	tls     *tls.Config // nil in clear text
 
 	down     atomic.Bool
 	fails    atomic.Int32 // tries in a row without a healthy response
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
 	rttAt    atomic.Int64 // time.Time.UnixNano of its last change
-	dialTime atomic.Int64 // smoothed duration of a TCP handshake in nanoseconds, 0 while unknown
+	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, 0 while unknown
 	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
 	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
 
@@ -41,9 +43,12 @@ type server struct {
 
 func newServer(g *Group, t target) *server {
 	s := &server{target: t, name: t.addr.String(), group: g}
-	s.metrics = g.metrics.server(g.name, s.name)
+	s.metrics = g.metrics.server(g.name, s.name, t.transport)
 	s.metrics.healthy.Set(1)
 	s.sockets.open = make(map[*socket]struct{})
+	if t.transport == TLS {
+		s.tls = g.security.config(t, "dot")
+	}
 	return s
 }
 
@@ -69,7 +74,7 @@ func (s *server) expectedRTT(now time.Time) time.Duration {
 func (s *server) ok(rcode uint16, now time.Time) {
 	s.metrics.responses[min(int(rcode), len(s.metrics.responses)-1)].Inc()
 	if !s.group.isHealthy(rcode) {
-		s.fail(causeRCODE, 0, now)
+		s.fail(causeRCODE, nil, 0, now)
 		return
 	}
 	if s.fails.Load() != 0 { // no store while all is well: the cache line stays with all cores
@@ -81,8 +86,8 @@ func (s *server) ok(rcode uint16, now time.Time) {
 	}
 }
 
-// fail notes a try without a healthy response, after it has been waited for.
-func (s *server) fail(cause int, waited time.Duration, now time.Time) {
+// fail notes a try without a healthy response, after it has been waited for. problem says more about the cause, if anything does.
+func (s *server) fail(cause int, problem error, waited time.Duration, now time.Time) {
 	s.metrics.failures[cause].Inc()
 	if cause == causeTimeout && int64(waited) > s.rtt.Load() {
 		// The answer takes at least as long. Without this a server that answers late would never be known to: its answers lose
@@ -96,7 +101,11 @@ func (s *server) fail(cause int, waited time.Duration, now time.Time) {
 	}
 	if s.down.CompareAndSwap(false, true) {
 		s.metrics.healthy.Set(0)
-		s.group.log.Warn("server is down", "server", s.name, "fails", limit, "cause", causeNames[cause])
+		log := s.group.log
+		if problem != nil {
+			log = log.With("error", problem)
+		}
+		log.Warn("server is down", "server", s.name, "fails", limit, "cause", causeNames[cause])
 		s.group.wakeHealth()
 	}
 }

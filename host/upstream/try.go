@@ -22,8 +22,9 @@ type outcomeKind uint8
 const (
 	outcomeNothing     outcomeKind = iota // no outcome: what came is not the response
 	outcomeResponse                       // t.response matches and is well formed
-	outcomeMalformed                      // TCP: a response that matches and is malformed
+	outcomeMalformed                      // not UDP: a response that matches and is malformed
 	outcomeUnreachable                    // an error of the network; a UDP try goes on listening
+	outcomeHandshake                      // there is a server, but not the one meant
 	outcomeBroken                         // the connection, or the socket, is of no use any more
 	outcomeFlood                          // too many mismatches
 	outcomeCase                           // a UDP response that matches but for the case of the QNAME
@@ -37,16 +38,16 @@ type try struct {
 	question message.Question // as sent, its Name within out
 	out      []byte           // two octets of length, then the query
 	id       uint16
-	overTCP  bool
+	over     Transport // never Auto
 	edns     bool
 	lower    bool // the QNAME was sent in lower case, for a server that does not keep it
 	again    bool // sent again because a connection broke
-	dialed   bool // TCP: the connection had to be opened first
+	dialed   bool // the connection had to be opened first
 	sent     time.Time
 	due      time.Time // when it is overdue
 
 	socket  *socket // UDP
-	stream  *stream // TCP
+	stream  *stream // all others
 	waiting bool    // in the table of its socket or stream, or an outcome is on its way
 	failed  bool    // met an error
 	overdue bool    // counted as a fail of the server
@@ -56,18 +57,11 @@ type try struct {
 	in       []byte
 	size     int              // octets of the response received
 	response message.Response // in in
+	problem  error            // of an outcome that is none: what the network, or the server's certificate, had against it; may be nil
 }
 
 // open reports whether a response is waited for.
 func (t *try) open() bool { return !t.ended }
-
-// transport is the name of the transport, for traces.
-func (t *try) transport() string {
-	if t.overTCP {
-		return "tcp"
-	}
-	return "udp"
-}
 
 // build makes the query as it is sent, but for the ID, which is set by the socket or the stream that it goes to.
 func (t *try) build(q *message.Query, r *random, randomCase bool) {
@@ -76,6 +70,9 @@ func (t *try) build(q *message.Query, r *random, randomCase bool) {
 		size = offeredSize
 	}
 	t.out = q.AppendUpstream(append(t.out[:0], 0, 0), 0, size)
+	if t.edns && t.over.encrypted() {
+		t.out = appendPadding(t.out)
+	}
 	binary.BigEndian.PutUint16(t.out, uint16(len(t.out)-2))
 	t.question = q.Question
 	t.question.Name = t.out[2+12 : 2+12+len(q.Name)]
