@@ -30,14 +30,17 @@ func secrets(t *testing.T) (ca, certificate, key string) {
 	return a.File, certificate, key
 }
 
-// startSecretUnbound answers from local data, over UDP and TLS.
-func startSecretUnbound(t *testing.T, certificate, key string) (dot string) {
-	dir, plain, dot := t.TempDir(), freeAddr(t), freeAddr(t)
+// startSecretUnbound answers from local data, over UDP, TLS and HTTPS.
+func startSecretUnbound(t *testing.T, certificate, key string) (dot, doh string) {
+	dir, plain, dot, doh := t.TempDir(), freeAddr(t), freeAddr(t), freeAddr(t)
 	at := func(addr string) string { return strings.Replace(addr, ":", "@", 1) }
+	port := func(addr string) string { return addr[strings.Index(addr, ":")+1:] }
 	conf := write(t, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
   interface: %s
   interface: %s
+  interface: %s
   tls-port: %s
+  https-port: %s
   tls-service-pem: %q
   tls-service-key: %q
   do-daemonize: no
@@ -50,43 +53,46 @@ func startSecretUnbound(t *testing.T, certificate, key string) (dot string) {
   module-config: "iterator"
   local-zone: "peer.test." static
   local-data: "www.peer.test. A 192.0.2.81"
-  local-data: "big.peer.test. TXT %[7]s"
-  local-data: "big.peer.test. TXT %[7]sx"
-  local-data: "big.peer.test. TXT %[7]sy"
-  local-data: "big.peer.test. TXT %[7]sz"
-  local-data: "big.peer.test. TXT %[7]sa"
-  local-data: "big.peer.test. TXT %[7]sb"
+  local-data: "big.peer.test. TXT %[9]s"
+  local-data: "big.peer.test. TXT %[9]sx"
+  local-data: "big.peer.test. TXT %[9]sy"
+  local-data: "big.peer.test. TXT %[9]sz"
+  local-data: "big.peer.test. TXT %[9]sa"
+  local-data: "big.peer.test. TXT %[9]sb"
 remote-control:
   control-enable: no
-`, at(plain), at(dot), dot[strings.Index(dot, ":")+1:], certificate, key, dir, strings.Repeat("0123456789", 25)))
+`, at(plain), at(dot), at(doh), port(dot), port(doh), certificate, key, dir, strings.Repeat("0123456789", 25)))
 	launch(t, "unbound", "-d", "-c", conf)
 	answers(t, plain)
-	return dot
+	return dot, doh
 }
 
-// startDnsdist passes queries on to knotd, from UDP and TLS.
-func startDnsdist(t *testing.T, knotd, certificate, key string) (dot string) {
-	dir, plain, dot := t.TempDir(), freeAddr(t), freeAddr(t)
+// startDnsdist passes queries on to knotd, from UDP, TLS and HTTPS.
+func startDnsdist(t *testing.T, knotd, certificate, key string) (dot, doh string) {
+	dir, plain, dot, doh := t.TempDir(), freeAddr(t), freeAddr(t), freeAddr(t)
 	conf := write(t, filepath.Join(dir, "dnsdist.conf"), fmt.Sprintf(`setLocal(%q)
-addTLSLocal(%q, %q, %q)
-newServer({address=%q, checkName="peer.test."})
+addTLSLocal(%q, %[3]q, %[4]q)
+addDOHLocal(%[5]q, %[3]q, %[4]q, "/dns-query")
+newServer({address=%[6]q, checkName="peer.test."})
 setACL("127.0.0.0/8")
-`, plain, dot, certificate, key, knotd))
+`, plain, dot, certificate, key, doh, knotd))
 	launch(t, "dnsdist", "--supervised", "--disable-syslog", "-C", conf)
 	answers(t, plain)
-	return dot
+	return dot, doh
 }
 
 // TestPeersEncrypted has weir ask each peer over each transport that it has.
 func TestPeersEncrypted(t *testing.T) {
 	ca, certificate, key := secrets(t)
-	unbound := startSecretUnbound(t, certificate, key)
-	dnsdist := startDnsdist(t, startKnotd(t), certificate, key)
+	unbound, unboundDoH := startSecretUnbound(t, certificate, key)
+	dnsdist, dnsdistDoH := startDnsdist(t, startKnotd(t), certificate, key)
 	for _, tt := range []struct {
 		name, server, address string
 	}{
 		{"unbound over TLS", "tls://" + unbound + "#dns.test", "192.0.2.81"},
 		{"dnsdist over TLS", "tls://" + dnsdist + "#dns.test", "192.0.2.80"},
+		{"unbound over HTTPS", "https://" + unboundDoH + "/dns-query#dns.test", "192.0.2.81"},
+		{"dnsdist over HTTPS", "https://" + dnsdistDoH + "/dns-query#dns.test", "192.0.2.80"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			weir := startWeir(t, "[chain.main]\nupstream = \"up\"\n[upstream.up]\nservers = [%q]\nca = %q\n", tt.server, ca)

@@ -245,7 +245,7 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, over Trans
 	if over == UDP {
 		err = x.sendUDP(t, now)
 	} else {
-		err = x.sendStream(t)
+		err = x.sendConnected(t)
 	}
 	if err != nil {
 		x.unsent(t, err, now)
@@ -332,21 +332,21 @@ func (x *exchange) unawait(t *try) {
 	x.refs.Add(-1)
 }
 
-// sendStream sends t on a connection, of TCP or TLS over it.
-func (x *exchange) sendStream(t *try) error {
+// sendConnected sends t on a connection.
+func (x *exchange) sendConnected(t *try) error {
 	t.build(x.query, &x.random, x.group.randomCase)
 	for {
-		c, err := t.server.stream()
+		c, err := t.server.connection()
 		if err != nil {
 			return err
 		}
-		t.stream = c
+		t.connection = c
 		x.await(t)
 		if c.add(t, &x.random) {
 			return nil
 		}
 		x.unawait(t)
-		// It ended, or was filled up by others, since stream looked. The next look sees that.
+		// It ended, or was filled up by others, since connection looked. The next look sees that.
 	}
 }
 
@@ -365,6 +365,9 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 
 	case outcomeHandshake:
 		x.fail(t, causeHandshake, now)
+
+	case outcomeStatus:
+		x.fail(t, causeStatus, now)
 
 	case outcomeMalformed:
 		x.fail(t, causeBroken, now)
@@ -510,7 +513,7 @@ func (x *exchange) expire(now time.Time) {
 		t.overdue = true
 		t.server.fail(causeTimeout, nil, now.Sub(t.sent), now)
 		if t.over != UDP {
-			t.stream.suspect(t)
+			t.connection.suspect(t)
 		}
 		if x.query.Trace != nil {
 			step := t.step("failure")
@@ -539,7 +542,7 @@ func (x *exchange) close(t *try) {
 	if !t.open() {
 		return
 	}
-	if t.waiting && (t.over != UDP && t.stream.drop(t) || t.over == UDP && t.socket.drop(t)) {
+	if t.waiting && (t.over != UDP && t.connection.drop(t) || t.over == UDP && t.socket.drop(t)) {
 		x.unawait(t)
 	}
 	x.finish(t)

@@ -370,15 +370,15 @@ func (g *Group) Forget(other *Group) {
 
 // Stats is the state of one server.
 type Stats struct {
-	Server    netip.AddrPort
-	Transport Transport
-	Up        bool
-	Fails     int           // tries in a row without a healthy response
-	RTT       time.Duration // smoothed round trip time, 0 while unknown
-	InFlight  int           // queries that wait for it
-	Streams   int           // TCP connections
-	NoEDNS    bool          // is asked without EDNS
-	NoCase    bool          // does not keep the case of the QNAME
+	Server      netip.AddrPort
+	Transport   Transport
+	Up          bool
+	Fails       int           // tries in a row without a healthy response
+	RTT         time.Duration // smoothed round trip time, 0 while unknown
+	InFlight    int           // queries that wait for it
+	Connections int           // that are open, or being opened
+	NoEDNS      bool          // is asked without EDNS
+	NoCase      bool          // does not keep the case of the QNAME
 }
 
 // Stats returns the state of all servers, in the order of the configuration.
@@ -387,11 +387,11 @@ func (g *Group) Stats() []Stats {
 	var stats []Stats
 	for _, s := range *g.servers.Load() {
 		s.mu.Lock()
-		streams := len(s.streams)
+		connections := len(s.connections)
 		s.mu.Unlock()
 		stats = append(stats, Stats{
 			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
-			InFlight: int(s.inFlight.Load()), Streams: streams, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
+			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
 		})
 	}
 	return stats

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,6 +193,43 @@ func TestMutants(t *testing.T) {
 					case alone && err == nil:
 						t.Errorf("got a response %x", response.Message)
 					case !alone && err != nil && !endsConnection(mutant.name, transport):
+						t.Errorf("the right response was not taken: %v", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestMutantsOfCalls is the same where a query has one response and no more. The first is a mutant, the next is none, or all are.
+func TestMutantsOfCalls(t *testing.T) {
+	a, certificate := authority(t)
+	for _, transport := range []string{"https"} {
+		for _, mutant := range mutants {
+			for _, alone := range []bool{false, true} {
+				name := mutant.name + " over " + transport
+				if alone {
+					name += ", alone"
+				}
+				t.Run(name, func(t *testing.T) {
+					var asked atomic.Int32
+					respond := func(query []byte) []byte {
+						if asked.Add(1) == 1 || alone {
+							return mutant.mutate(answer(query, "192.0.2.66"))
+						}
+						return answer(query, "192.0.2.1")
+					}
+					addr, _ := scriptHTTPS(t, certificate, posted(respond))
+					g := group(t, Config{Servers: []string{transport + "://" + addr.String() + "#" + testName}, CA: a.File, MaxFails: -1}, Env{})
+					response, err := g.Resolve(t.Context(), query(t, "www.test.", dns.TypeA), nil)
+					switch {
+					case err == nil && bytes.Contains(response.Message, net.ParseIP("192.0.2.66").To4()):
+						t.Errorf("the mutant was taken")
+					case alone && err == nil:
+						t.Errorf("got a response %x", response.Message)
+					case alone && asked.Load() != maxTries:
+						t.Errorf("asked %d times, want %d", asked.Load(), maxTries)
+					case !alone && err != nil:
 						t.Errorf("the right response was not taken: %v", err)
 					}
 				})

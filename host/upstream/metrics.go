@@ -53,6 +53,7 @@ const (
 	causeTimeout     = iota // no response in time
 	causeUnreachable        // ICMP error, connection refused, no route, no socket
 	causeHandshake          // TLS: no version in common, or a certificate that won't do
+	causeStatus             // an HTTP response without a DNS response in it
 	causeBroken             // a connection that ended before the response
 	causeRCODE              // a response with an RCODE that healthy_rcodes does not list
 	causes
@@ -66,7 +67,7 @@ const (
 )
 
 var (
-	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "broken", "rcode"}
+	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode"}
 	reasonNames = [reasons]string{"truncated", "mismatches", "case"}
 )
 

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"slices"
 	"sync"
@@ -36,9 +37,9 @@ type server struct {
 	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
 	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
 
-	mu      sync.Mutex // guards following
-	streams []*stream
-	retired bool // not in the group any more
+	mu          sync.Mutex // guards following
+	connections []connection
+	retired     bool // not in the group any more
 }
 
 func newServer(g *Group, t target) *server {
@@ -46,8 +47,8 @@ func newServer(g *Group, t target) *server {
 	s.metrics = g.metrics.server(g.name, s.name, t.transport)
 	s.metrics.healthy.Set(1)
 	s.sockets.open = make(map[*socket]struct{})
-	if t.transport == TLS {
-		s.tls = g.security.config(t, "dot")
+	if t.transport.encrypted() {
+		s.tls = g.security.config(t)
 	}
 	return s
 }
@@ -116,27 +117,46 @@ func quirk(until *atomic.Int64, now time.Time) bool {
 	return t != 0 && now.UnixNano() < t
 }
 
-// stream returns a connection on which one more query can wait, and opens one if there is none.
-func (s *server) stream() (*stream, error) {
+// connection is what queries wait on together, other than UDP sockets: a stream or a session.
+type connection interface {
+	run(ctx context.Context)
+	hasRoom() bool
+	add(t *try, r *random) bool
+	drop(t *try) bool
+	suspect(t *try)
+	retire()
+	end(why outcomeKind)
+}
+
+// connection returns a connection on which one more query can wait, and opens one if there is none.
+func (s *server) connection() (connection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range s.streams {
+	for _, c := range s.connections {
 		if c.hasRoom() {
 			return c, nil
 		}
 	}
-	if len(s.streams) >= maxStreams {
+	if len(s.connections) >= maxStreams {
 		return nil, errTooManyStreams
 	}
 	if s.retired {
 		return nil, ErrClosed
 	}
-	c := &stream{server: s, pending: make(map[uint16]*try), writing: true}
+	c := s.newConnection()
 	if !s.group.start(c.run) {
 		return nil, ErrClosed
 	}
-	s.streams = append(s.streams, c)
+	s.connections = append(s.connections, c)
 	return c, nil
+}
+
+// newConnection makes a connection, which run opens.
+func (s *server) newConnection() connection {
+	if s.transport == HTTPS {
+		return newSession(s, openHTTPS)
+	}
+	return &stream{server: s, pending: make(map[uint16]*try), writing: true}
 }
 
 // dialTimeout is four times what a handshake took so far, within 300 ms and Config.DialTimeout.
@@ -155,9 +175,9 @@ func (s *server) retire() {
 	}
 	s.mu.Lock()
 	s.retired = true
-	streams := s.streams
+	connections := s.connections
 	s.mu.Unlock()
-	for _, c := range streams {
+	for _, c := range connections {
 		c.retire()
 	}
 }
@@ -166,9 +186,9 @@ func (s *server) retire() {
 func (s *server) cut() {
 	s.retire()
 	s.mu.Lock()
-	streams := s.streams
+	connections := s.connections
 	s.mu.Unlock()
-	for _, c := range streams {
+	for _, c := range connections {
 		c.end(outcomeBroken)
 	}
 	for _, k := range s.sockets.all(true) {
@@ -177,12 +197,12 @@ func (s *server) cut() {
 }
 
 // remove forgets a connection that has ended.
-func (s *server) remove(c *stream) {
+func (s *server) remove(c connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, other := range s.streams {
+	for i, other := range s.connections {
 		if other == c {
-			s.streams = append(s.streams[:i:i], s.streams[i+1:]...) // a copy: retire and cut read the old one
+			s.connections = append(s.connections[:i:i], s.connections[i+1:]...) // a copy: retire and cut read the old one
 			return
 		}
 	}

@@ -173,11 +173,7 @@ func (c *stream) run(ctx context.Context) {
 	conn, err := c.server.connect(ctx)
 	cancel()
 	if err != nil {
-		kind := outcomeUnreachable
-		if _, ok := errors.AsType[*handshakeError](err); ok {
-			kind = outcomeHandshake
-		}
-		c.tell(kind, err)
+		c.tell(outcomeOf(err, outcomeUnreachable), err)
 		return
 	}
 	c.server.observeDial(time.Since(start))
@@ -289,7 +285,11 @@ func (s *server) connect(ctx context.Context) (net.Conn, error) {
 	if err != nil || s.tls == nil {
 		return conn, err
 	}
-	return secure(ctx, conn, s.tls)
+	secret, err := secure(ctx, conn, s.tls)
+	if err != nil {
+		return nil, err // not secret, which would be a net.Conn that is not nil
+	}
+	return secret, nil
 }
 
 // observeDial notes how long it took to open a connection.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -18,9 +19,10 @@ const (
 	UDP
 	TCP
 	TLS
+	HTTPS
 )
 
-var transportNames = [...]string{"auto", "udp", "tcp", "tls"}
+var transportNames = [...]string{"auto", "udp", "tcp", "tls", "https"}
 
 // String returns the name that the configuration uses.
 func (t Transport) String() string { return transportNames[t] }
@@ -33,16 +35,17 @@ func parseTransport(name string) Transport {
 }
 
 // encryptedSchemes are the prefixes of encrypted servers.
-var encryptedSchemes = []string{"tls"}
+var encryptedSchemes = []string{"tls", "https"}
 
-// standardPorts are those of servers without a port: RFC 1035 section 4.2, RFC 7858 section 3.1.
-var standardPorts = [...]uint16{Auto: 53, UDP: 53, TCP: 53, TLS: 853}
+// standardPorts are those of servers without a port: RFC 1035 section 4.2, RFC 7858 section 3.1, RFC 9110 section 4.2.2.
+var standardPorts = [...]uint16{Auto: 53, UDP: 53, TCP: 53, TLS: 853, HTTPS: 443}
 
 // target is where a server is and how it is asked.
 type target struct {
 	addr      netip.AddrPort
 	transport Transport
 	name      string // for which its certificate has to be: a host name or an address; empty in clear text
+	path      string // HTTPS
 }
 
 // parseServer reads one of Config.Servers. standard is the transport of a server without a prefix.
@@ -56,6 +59,12 @@ func parseServer(text string, standard Transport) (target, error) {
 		}
 	}
 	address, name, named := strings.Cut(address, "#")
+	if t.transport == HTTPS {
+		var err error
+		if address, t.path, err = splitPath(address); err != nil {
+			return t, fmt.Errorf("%q: %w", text, err)
+		}
+	}
 	if named && !t.transport.encrypted() {
 		return t, fmt.Errorf("%q: #%s is the name in a certificate, which there is none of in clear text: want %q, or no name", text, name, "tls://"+address+"#"+name)
 	}
@@ -86,8 +95,23 @@ func parseServer(text string, standard Transport) (target, error) {
 	return t, nil
 }
 
+// splitPath splits a URL without its scheme into host and path.
+func splitPath(rest string) (host, path string, err error) {
+	host, path, _ = strings.Cut(rest, "/")
+	if path = "/" + path; path == "/" {
+		path = standardPath
+	}
+	if u, err := url.Parse("https://host" + path); err != nil || u.RequestURI() != path || strings.ContainsAny(path, "?{}") {
+		return "", "", fmt.Errorf("%q is not the path of a URL: want one such as %s", path, standardPath)
+	}
+	return host, path, nil
+}
+
 // addressForms are the forms of a server's address, for an error.
 func addressForms(t Transport) string {
+	if t == HTTPS {
+		return "https://ADDRESS/dns-query#NAME or https://ADDRESS:PORT/dns-query#NAME"
+	}
 	if t.encrypted() {
 		return fmt.Sprintf("%[1]s://ADDRESS#NAME, %[1]s://ADDRESS:PORT#NAME or %[1]s://[IPV6]:PORT#NAME", t)
 	}

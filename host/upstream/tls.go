@@ -147,15 +147,18 @@ func (s *security) changed() bool {
 	return false
 }
 
-// config returns what a handshake with t needs. protocol is the ALPN identifier. The certificate has to be for the name of t, lead to
+// alpn are the identifiers of what is spoken over TLS: RFC 7858 (as registered), RFC 9113 section 3.2.
+var alpn = [...]string{TLS: "dot", HTTPS: "h2"}
+
+// config returns what a handshake with t needs. The certificate has to be for the name of t, lead to
 // one of the roots and be in its time; on top of that one of the pins has to be in its chain. There is no way to have less.
-func (s *security) config(t target, protocol string) *tls.Config {
+func (s *security) config(t target) *tls.Config {
 	c := &tls.Config{
 		ServerName:         t.name,
 		RootCAs:            s.roots,
 		Certificates:       s.own,
 		MinVersion:         tls.VersionTLS12, // RFC 9325 section 3.1.1
-		NextProtos:         []string{protocol},
+		NextProtos:         []string{alpn[t.transport]},
 		ClientSessionCache: tls.NewLRUClientSessionCache(sessionsKept),
 	}
 	if len(s.pins) > 0 {
@@ -187,9 +190,11 @@ type handshakeError struct{ err error }
 func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
 
+func (e *handshakeError) outcome() outcomeKind { return outcomeHandshake }
+
 // secure makes an encrypted connection of a TCP connection, which it closes if it can't. Nothing of a query is sent before the server has
 // shown who it is.
-func secure(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
+func secure(ctx context.Context, conn net.Conn, config *tls.Config) (*secureConn, error) {
 	raw := &hastyConn{Conn: conn}
 	c := tls.Client(raw, config)
 	if err := c.HandshakeContext(ctx); err != nil {

@@ -116,7 +116,7 @@ func TestTLS(t *testing.T) {
 			if n := testutil.ToFloat64(metrics.queries.WithLabelValues("test", addr.String(), "tls")); n != 3 {
 				t.Errorf("counted %v queries over tls, want 3", n)
 			}
-			if s := g.Stats()[0]; s.Transport != TLS || s.Streams != 1 {
+			if s := g.Stats()[0]; s.Transport != TLS || s.Connections != 1 {
 				t.Errorf("got %+v, want one connection over tls", s)
 			}
 		})
@@ -213,10 +213,9 @@ func TestTLSAuthentication(t *testing.T) {
 				as = tt.as
 			}
 			c.Servers = []string{"tls://" + addr.String() + "#" + as}
-			c.MaxFails = 1
-			var log logged
+			c.MaxFails = -1 // no probes
 			metrics := NewMetrics(nil)
-			g := group(t, c, Env{Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: metrics})
+			g := group(t, c, Env{Metrics: metrics})
 			q := query(t, "www.test.", dns.TypeA)
 			q.Trace = new(message.Trace)
 			got := ask(t, g, q)
@@ -231,9 +230,6 @@ func TestTLSAuthentication(t *testing.T) {
 			}
 			if !slices.ContainsFunc(q.Trace.Steps, func(s message.Step) bool { return s.Event == "failure" && strings.Contains(s.Text, tt.want) }) {
 				t.Errorf("the trace does not say %q: %v", tt.want, q.Trace.Steps)
-			}
-			if text := log.String(); strings.Count(text, "server is down") != 1 || !strings.Contains(text, tt.want) {
-				t.Errorf("the log does not say %q once:\n%s", tt.want, text)
 			}
 			cause := "handshake"
 			if strings.HasSuffix(tt.name, "missing") { // which TLS 1.3 says after the handshake
@@ -276,6 +272,21 @@ func (l *logged) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// TestDownSaysWhy: the line in the log that says that a server is down says what is wrong with it, and there is one.
+func TestDownSaysWhy(t *testing.T) {
+	var log logged
+	g := group(t, Config{Servers: []string{"tls://192.0.2.1"}, HealthCheck: time.Hour}, Env{Dial: newFakeNet(ip1).dial, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s := (*g.servers.Load())[0]
+	s.retired = true // so that it is not probed
+	for range 3 {
+		s.fail(causeHandshake, &handshakeError{errPin}, 0, time.Now())
+	}
+	text := log.String()
+	if strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "server is down") || !strings.Contains(text, errPin.Error()) || !strings.Contains(text, "cause=handshake") {
+		t.Errorf("the log does not say once what is wrong:\n%s", text)
+	}
 }
 
 // TestTLSResumes has the server close after each answer. The second connection takes up the session of the first, and the pin is looked at again.

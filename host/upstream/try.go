@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/weirdns/weir/host/message"
@@ -25,10 +26,22 @@ const (
 	outcomeMalformed                      // not UDP: a response that matches and is malformed
 	outcomeUnreachable                    // an error of the network; a UDP try goes on listening
 	outcomeHandshake                      // there is a server, but not the one meant
+	outcomeStatus                         // HTTP: a response with something else in it
 	outcomeBroken                         // the connection, or the socket, is of no use any more
 	outcomeFlood                          // too many mismatches
 	outcomeCase                           // a UDP response that matches but for the case of the QNAME
 )
+
+// outcomeOf returns the outcome that an error stands for.
+func outcomeOf(err error, otherwise outcomeKind) outcomeKind {
+	if e, ok := errors.AsType[interface {
+		error
+		outcome() outcomeKind
+	}](err); ok {
+		return e.outcome()
+	}
+	return otherwise
+}
 
 // try is one message sent to one server and the wait for its response. It belongs to its exchange, but while it waits in the table of a socket or
 // a stream, the fields below "reader's" belong to the reader of that.
@@ -46,12 +59,12 @@ type try struct {
 	sent     time.Time
 	due      time.Time // when it is overdue
 
-	socket  *socket // UDP
-	stream  *stream // all others
-	waiting bool    // in the table of its socket or stream, or an outcome is on its way
-	failed  bool    // met an error
-	overdue bool    // counted as a fail of the server
-	ended   bool    // no response is of interest any more
+	socket     *socket    // UDP
+	connection connection // all others
+	waiting    bool       // in the table of its socket or stream, or an outcome is on its way
+	failed     bool       // met an error
+	overdue    bool       // counted as a fail of the server
+	ended      bool       // no response is of interest any more
 
 	// The reader's, until it has posted its final outcome.
 	in       []byte
