@@ -19,8 +19,8 @@ type Config struct {
 	// Servers are asked in the order that Policy gives: "ADDRESS", "ADDRESS:PORT", "[IPV6]:PORT", the port 53 unless given.
 	// A prefix udp:// or tcp:// sets the transport of this one server. "tls://ADDRESS[:PORT][#NAME]" is DNS over TLS (RFC 7858), the port
 	// 853 unless given: the certificate has to be for NAME, or without one for the address. "https://ADDRESS[:PORT][/PATH][#NAME]" is DNS over
-	// HTTPS (RFC 8484), by HTTP/2, the port 443 and the path /dns-query unless given. At most Policy.MaxServers. Those of one group
-	// are all asked in clear text, or none: a query that fails over TLS is not to go out for all to see.
+	// HTTPS (RFC 8484), by HTTP/2, the port 443 and the path /dns-query unless given. "quic://ADDRESS[:PORT][#NAME]" is DNS over QUIC
+	// (RFC 9250), the port 853 unless given. At most Policy.MaxServers. Those of one group are all asked in clear text, or none: a query that fails over TLS is not to go out for all to see.
 	Servers []string `koanf:"servers"`
 	// ResolvConf is the path of a file in the format of resolv.conf whose nameserver lines are the servers, in the place of Servers: a
 	// file of weir has one of the two. It is watched, and an emptied, broken or removed file leaves the servers as they were. The options timeout and

@@ -28,6 +28,7 @@ func TestValidate(t *testing.T) {
 		{"tls", Config{Servers: []string{"tls://192.0.2.1", "tls://192.0.2.2#dns.example", "tls://192.0.2.3:8853#DNS.example.", "tls://[2001:db8::1]", "tls://[2001:db8::1]:8853#192.0.2.1"}}, ""},
 		{"https", Config{Servers: []string{"https://192.0.2.1", "https://192.0.2.2/q#dns.example", "https://[2001:db8::1]:8443/dns-query#dns.example"}}, ""},
 		{"https path", Config{Servers: []string{"https://192.0.2.1/dns-query{?dns}"}}, `servers[0]: "https://192.0.2.1/dns-query{?dns}": "/dns-query{?dns}" is not the path of a URL: want one such as /dns-query`},
+		{"quic", Config{Servers: []string{"quic://192.0.2.1", "quic://192.0.2.2#dns.example", "quic://[2001:db8::1]:8853#dns.example"}}, ""},
 		{"tls keys", Config{Servers: []string{"tls://192.0.2.1"}, CA: "ca.pem", Certificate: "own.pem", Key: "own.key", Pins: []string{"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}}, ""},
 		{"tls name", Config{Servers: []string{"tls://192.0.2.1#", "tls://192.0.2.2#a b", "tls://192.0.2.3#."}},
 			`servers[0]: "tls://192.0.2.1#": "" is not a name that a certificate can be for: want a host name, such as dns.example` + "\n" +
@@ -43,7 +44,7 @@ func TestValidate(t *testing.T) {
 		{"certificate without key", Config{Servers: []string{"tls://192.0.2.1"}, Certificate: "own.pem"}, `certificate: there is no key: want both, or neither`},
 		{"key without certificate", Config{Servers: []string{"tls://192.0.2.1"}, Key: "own.key"}, `key: there is no certificate: want both, or neither`},
 		{"ca in clear text", Config{Servers: one, CA: "ca.pem"}, `ca: is for encrypted servers, of which there are none: want servers such as "tls://192.0.2.1#dns.example"`},
-		{"scheme", Config{Servers: []string{"upd://192.0.2.1"}}, `servers[0]: "upd://192.0.2.1": unknown scheme "upd": want an address, or udp://, tcp://, tls://, https://`},
+		{"scheme", Config{Servers: []string{"upd://192.0.2.1"}}, `servers[0]: "upd://192.0.2.1": unknown scheme "upd": want an address, or udp://, tcp://, tls://, https://, quic://`},
 		{"port", Config{Servers: []string{"192.0.2.1:0"}}, `servers[0]: "192.0.2.1:0": port 0 is no port of a server`},
 		{"unspecified", Config{Servers: []string{"0.0.0.0"}}, `servers[0]: "0.0.0.0": is not the address of one server`},
 		{"twice", Config{Servers: []string{"192.0.2.1", "tcp://192.0.2.1:53"}}, "servers[1]: 192.0.2.1:53 is there twice"},

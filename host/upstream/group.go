@@ -24,7 +24,7 @@ type Env struct {
 	Index   uint16       // of the group, for message.Response.Upstream
 	Log     *slog.Logger // slog.Default() when nil
 	Metrics *Metrics     // unregistered ones when nil
-	Dial    DialFunc     // Dial when nil
+	Dial    DialFunc     // Dial when nil; not for QUIC, which needs a socket of another kind
 }
 
 // Group is a named group of servers. It implements message.Resolver, and is safe for concurrent use.

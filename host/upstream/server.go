@@ -153,8 +153,11 @@ func (s *server) connection() (connection, error) {
 
 // newConnection makes a connection, which run opens.
 func (s *server) newConnection() connection {
-	if s.transport == HTTPS {
+	switch s.transport {
+	case HTTPS:
 		return newSession(s, openHTTPS)
+	case QUIC:
+		return newSession(s, openQUIC)
 	}
 	return &stream{server: s, pending: make(map[uint16]*try), writing: true}
 }

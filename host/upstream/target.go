@@ -20,9 +20,10 @@ const (
 	TCP
 	TLS
 	HTTPS
+	QUIC
 )
 
-var transportNames = [...]string{"auto", "udp", "tcp", "tls", "https"}
+var transportNames = [...]string{"auto", "udp", "tcp", "tls", "https", "quic"}
 
 // String returns the name that the configuration uses.
 func (t Transport) String() string { return transportNames[t] }
@@ -35,10 +36,11 @@ func parseTransport(name string) Transport {
 }
 
 // encryptedSchemes are the prefixes of encrypted servers.
-var encryptedSchemes = []string{"tls", "https"}
+var encryptedSchemes = []string{"tls", "https", "quic"}
 
-// standardPorts are those of servers without a port: RFC 1035 section 4.2, RFC 7858 section 3.1, RFC 9110 section 4.2.2.
-var standardPorts = [...]uint16{Auto: 53, UDP: 53, TCP: 53, TLS: 853, HTTPS: 443}
+// standardPorts are those of servers without a port: RFC 1035 section 4.2, RFC 7858 section 3.1, RFC 9110 section 4.2.2, RFC 9250
+// section 4.1.1.
+var standardPorts = [...]uint16{Auto: 53, UDP: 53, TCP: 53, TLS: 853, HTTPS: 443, QUIC: 853}
 
 // target is where a server is and how it is asked.
 type target struct {

@@ -147,8 +147,8 @@ func (s *security) changed() bool {
 	return false
 }
 
-// alpn are the identifiers of what is spoken over TLS: RFC 7858 (as registered), RFC 9113 section 3.2.
-var alpn = [...]string{TLS: "dot", HTTPS: "h2"}
+// alpn are the identifiers of what is spoken over TLS: RFC 7858 (as registered), RFC 9113 section 3.2, RFC 9250 section 4.1.1.
+var alpn = [...]string{TLS: "dot", HTTPS: "h2", QUIC: "doq"}
 
 // config returns what a handshake with t needs. The certificate has to be for the name of t, lead to
 // one of the roots and be in its time; on top of that one of the pins has to be in its chain. There is no way to have less.
@@ -157,7 +157,7 @@ func (s *security) config(t target) *tls.Config {
 		ServerName:         t.name,
 		RootCAs:            s.roots,
 		Certificates:       s.own,
-		MinVersion:         tls.VersionTLS12, // RFC 9325 section 3.1.1
+		MinVersion:         tls.VersionTLS12, // RFC 9325 section 3.1.1; QUIC has no lower than 1.3
 		NextProtos:         []string{alpn[t.transport]},
 		ClientSessionCache: tls.NewLRUClientSessionCache(sessionsKept),
 	}
