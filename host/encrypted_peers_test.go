@@ -31,7 +31,7 @@ func secrets(t *testing.T) (ca, certificate, key string) {
 }
 
 // startSecretUnbound answers from local data, over UDP, TLS and HTTPS.
-func startSecretUnbound(t *testing.T, certificate, key string) (dot, doh string) {
+func startSecretUnbound(t *testing.T, certificate, key string) (plain, dot, doh string) {
 	dir, plain, dot, doh := t.TempDir(), freeAddr(t), freeAddr(t), freeAddr(t)
 	at := func(addr string) string { return strings.Replace(addr, ":", "@", 1) }
 	port := func(addr string) string { return addr[strings.Index(addr, ":")+1:] }
@@ -52,6 +52,8 @@ func startSecretUnbound(t *testing.T, certificate, key string) (dot, doh string)
   pidfile: ""
   module-config: "iterator"
   local-zone: "peer.test." static
+  local-zone: "dns.test." static
+  local-data: "dns.test. A 127.0.0.1"
   local-data: "www.peer.test. A 192.0.2.81"
   local-data: "big.peer.test. TXT %[9]s"
   local-data: "big.peer.test. TXT %[9]sx"
@@ -64,7 +66,7 @@ remote-control:
 `, at(plain), at(dot), at(doh), port(dot), port(doh), certificate, key, dir, strings.Repeat("0123456789", 25)))
 	launch(t, "unbound", "-d", "-c", conf)
 	answers(t, plain)
-	return dot, doh
+	return plain, dot, doh
 }
 
 // startDnsdist passes queries on to knotd, from UDP, TLS and HTTPS.
@@ -84,7 +86,7 @@ setACL("127.0.0.0/8")
 // TestPeersEncrypted has weir ask each peer over each transport that it has.
 func TestPeersEncrypted(t *testing.T) {
 	ca, certificate, key := secrets(t)
-	unbound, unboundDoH := startSecretUnbound(t, certificate, key)
+	plain, unbound, unboundDoH := startSecretUnbound(t, certificate, key)
 	dnsdist, dnsdistDoH := startDnsdist(t, startKnotd(t), certificate, key)
 	for _, tt := range []struct {
 		name, server, address string
@@ -93,9 +95,14 @@ func TestPeersEncrypted(t *testing.T) {
 		{"dnsdist over TLS", "tls://" + dnsdist + "#dns.test", "192.0.2.80"},
 		{"unbound over HTTPS", "https://" + unboundDoH + "/dns-query#dns.test", "192.0.2.81"},
 		{"dnsdist over HTTPS", "https://" + dnsdistDoH + "/dns-query#dns.test", "192.0.2.80"},
+		{"unbound by its name", "tls://dns.test:" + unbound[strings.Index(unbound, ":")+1:], "192.0.2.81"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			weir := startWeir(t, "[chain.main]\nupstream = \"up\"\n[upstream.up]\nservers = [%q]\nca = %q\n", tt.server, ca)
+			bootstrap := ""
+			if strings.Contains(tt.server, "//dns.test") {
+				bootstrap = fmt.Sprintf("bootstrap = [%q]\n", plain)
+			}
+			weir := startWeir(t, "[chain.main]\nupstream = \"up\"\n[upstream.up]\nservers = [%q]\nca = %q\n%s", tt.server, ca, bootstrap)
 			host, port, _ := strings.Cut(weir, ":")
 			for _, ask := range []struct{ name, args, want string }{
 				{"address", "www.peer.test A", tt.address},

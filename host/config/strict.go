@@ -29,6 +29,7 @@ var examples = map[string]string{
 	"table.origin":          `"corp.example"`,
 	"table.prefixes":        `"networks.txt"`,
 	"table.zonefile":        `"home.zone"`,
+	"upstream.bootstrap":    `["192.0.2.53"]`,
 	"upstream.ca":           `"ca.pem"`,
 	"upstream.certificate":  `"weir.pem"`,
 	"upstream.key":          `"weir.key"`,

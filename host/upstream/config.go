@@ -20,8 +20,13 @@ type Config struct {
 	// A prefix udp:// or tcp:// sets the transport of this one server. "tls://ADDRESS[:PORT][#NAME]" is DNS over TLS (RFC 7858), the port
 	// 853 unless given: the certificate has to be for NAME, or without one for the address. "https://ADDRESS[:PORT][/PATH][#NAME]" is DNS over
 	// HTTPS (RFC 8484), by HTTP/2, the port 443 and the path /dns-query unless given. "quic://ADDRESS[:PORT][#NAME]" is DNS over QUIC
-	// (RFC 9250), the port 853 unless given. At most Policy.MaxServers. Those of one group are all asked in clear text, or none: a query that fails over TLS is not to go out for all to see.
+	// (RFC 9250), the port 853 unless given. A host name can be in the place of ADDRESS, and is looked up; then #NAME
+	// is that name, unless given. At most Policy.MaxServers. Those of one group are all asked in clear text, or none: a query that fails over TLS is not to go out for all to see.
 	Servers []string `koanf:"servers"`
+	// Bootstrap are the servers that are asked for the addresses of Servers that are given by name: "ADDRESS" and so on, as there, but no
+	// names. Without any it is the system's resolver. Names are looked up again when their TTL is over; when that fails, the servers
+	// stay as they were.
+	Bootstrap []string `koanf:"bootstrap"`
 	// ResolvConf is the path of a file in the format of resolv.conf whose nameserver lines are the servers, in the place of Servers: a
 	// file of weir has one of the two. It is watched, and an emptied, broken or removed file leaves the servers as they were. The options timeout and
 	// attempts in it are ignored: they are for stub resolvers, and weir has a deadline for each query.
@@ -254,26 +259,30 @@ func (c Config) Validate(policy Policy) error {
 	if len(c.Servers) > policy.MaxServers {
 		wrong("servers", "has %d servers: want at most %d", len(c.Servers), policy.MaxServers)
 	}
-	var targets []target
+	var locations []location
 	for i, text := range c.Servers {
 		key := fmt.Sprintf("servers[%d]", i)
-		t, err := parseServer(text, Auto)
+		l, err := parseServer(text, Auto)
 		if err != nil {
 			wrong(key, "%w", err)
 			continue
 		}
-		if err := policy.check(t.addr); err != nil {
+		if slices.ContainsFunc(locations, func(other location) bool { return other.String() == l.String() }) {
+			wrong(key, "%s is there twice", l)
+		}
+		locations = append(locations, l)
+		if l.host != "" {
+			continue // what it leads to is looked at when that is known
+		}
+		if err := policy.check(l.addr); err != nil {
 			wrong(key, "%w", err)
 		}
-		if slices.ContainsFunc(targets, func(other target) bool { return other.addr == t.addr }) {
-			wrong(key, "%s is there twice", t.addr)
+		if len(sources) > 0 && !slices.ContainsFunc(sources, func(s netip.Addr) bool { return s.Is4() == l.addr.Addr().Is4() }) {
+			wrong(key, "%s can't be reached from sources, which are all of the other IP version", l)
 		}
-		if len(sources) > 0 && !slices.ContainsFunc(sources, func(s netip.Addr) bool { return s.Is4() == t.addr.Addr().Is4() }) {
-			wrong(key, "%s can't be reached from sources, which are all of the other IP version", t.addr)
-		}
-		targets = append(targets, t)
 	}
-	c.validateTLS(targets, wrong)
+	c.validateTLS(locations, wrong)
+	c.validateNames(locations, policy, wrong)
 	return errors.Join(errs...)
 }
 

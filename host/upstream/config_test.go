@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -24,7 +26,19 @@ func TestValidate(t *testing.T) {
 		{"resolv.conf", Config{ResolvConf: "/etc/resolv.conf"}, ""},
 		{"nothing", Config{}, `servers: is empty: want at least one server, or resolv_conf`},
 		{"seven", Config{Servers: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"}}, "servers: has 7 servers: want at most 6"},
-		{"name", Config{Servers: []string{"192.0.2.1", "dns.example"}}, `servers[1]: "dns.example": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT (a name would need a DNS to find it)`},
+		{"names", Config{Servers: []string{"192.0.2.1", "dns.example", "tcp://dns.example:5353", "kube-dns"}}, ""},
+		{"names, encrypted", Config{Servers: []string{"tls://dns.example", "tls://dns.example:8853#other.example", "https://dns.example/q", "quic://quic.example"}, Bootstrap: []string{"192.0.2.1", "[2001:db8::1]:5353"}}, ""},
+		{"name twice", Config{Servers: []string{"dns.example", "DNS.example.:53"}}, `servers[1]: dns.example:53 is there twice`},
+		{"no name", Config{Servers: []string{"192.0.2.256", "dns example", "dns.example:dns", "[dns.example]", "192.0.2.1.2"}},
+			`servers[0]: "192.0.2.256": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[1]: "dns example": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[2]: "dns.example:dns": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[3]: "[dns.example]": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[4]: "192.0.2.1.2": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address`},
+		{"bootstrap by name", Config{Servers: []string{"dns.example"}, Bootstrap: []string{"dns.example"}}, `bootstrap[0]: "dns.example": is a name, which would have to be looked up itself: want an address`},
+		{"bootstrap by itself", Config{Servers: []string{"dns.example"}, Bootstrap: []string{"192.0.2.53"}}, `bootstrap[0]: 192.0.2.53:53 is a listener of weir itself: queries would go round in a loop`},
+		{"bootstrap, half encrypted", Config{Servers: []string{"dns.example"}, Bootstrap: []string{"192.0.2.1", "tls://192.0.2.2"}}, `bootstrap: some are asked in clear text and others are encrypted, 192.0.2.1:53 and 192.0.2.2:853: want one or the other`},
+		{"bootstrap for nothing", Config{Servers: one, Bootstrap: []string{"192.0.2.1"}}, `bootstrap: is for servers that are given by name, of which there are none: want none of it, or servers such as "tls://dns.example"`},
 		{"tls", Config{Servers: []string{"tls://192.0.2.1", "tls://192.0.2.2#dns.example", "tls://192.0.2.3:8853#DNS.example.", "tls://[2001:db8::1]", "tls://[2001:db8::1]:8853#192.0.2.1"}}, ""},
 		{"https", Config{Servers: []string{"https://192.0.2.1", "https://192.0.2.2/q#dns.example", "https://[2001:db8::1]:8443/dns-query#dns.example"}}, ""},
 		{"https path", Config{Servers: []string{"https://192.0.2.1/dns-query{?dns}"}}, `servers[0]: "https://192.0.2.1/dns-query{?dns}": "/dns-query{?dns}" is not the path of a URL: want one such as /dns-query`},
@@ -34,7 +48,7 @@ func TestValidate(t *testing.T) {
 			`servers[0]: "tls://192.0.2.1#": "" is not a name that a certificate can be for: want a host name, such as dns.example` + "\n" +
 				`servers[1]: "tls://192.0.2.2#a b": "a b" is not a name that a certificate can be for: want a host name, such as dns.example` + "\n" +
 				`servers[2]: "tls://192.0.2.3#.": "." is not a name that a certificate can be for: want a host name, such as dns.example`},
-		{"tls without address", Config{Servers: []string{"tls://"}}, `servers[0]: "tls://": want tls://ADDRESS#NAME, tls://ADDRESS:PORT#NAME or tls://[IPV6]:PORT#NAME (a name would need a DNS to find it)`},
+		{"tls without address", Config{Servers: []string{"tls://"}}, `servers[0]: "tls://": want tls://ADDRESS#NAME, tls://ADDRESS:PORT#NAME or tls://[IPV6]:PORT#NAME, or a host name for the address`},
 		{"name in clear text", Config{Servers: []string{"192.0.2.1#dns.example"}}, `servers[0]: "192.0.2.1#dns.example": #dns.example is the name in a certificate, which there is none of in clear text: want "tls://192.0.2.1#dns.example", or no name`},
 		{"half encrypted", Config{Servers: []string{"tls://192.0.2.1", "192.0.2.2"}}, `servers: some are asked in clear text, such as 192.0.2.2:53, and others are encrypted, such as 192.0.2.1:853: want one or the other, or two upstreams`},
 		{"pin", Config{Servers: []string{"tls://192.0.2.1"}, Pins: []string{"sha256/AAAA", "sha1/AAAA", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}},
@@ -86,7 +100,8 @@ func TestValidate(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
-			if _, newErr := New("x", tt.c, Env{Policy: policy}); tt.want != "" && newErr == nil {
+			lookup := func(context.Context, string) ([]netip.Addr, time.Duration, error) { return nil, 0, errNoAddress }
+			if _, newErr := New("x", tt.c, Env{Policy: policy, Lookup: lookup, Log: slog.New(slog.DiscardHandler)}); tt.want != "" && newErr == nil {
 				t.Errorf("New took what Validate refuses")
 			}
 		})

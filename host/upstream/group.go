@@ -24,14 +24,15 @@ type Env struct {
 	Index   uint16       // of the group, for message.Response.Upstream
 	Log     *slog.Logger // slog.Default() when nil
 	Metrics *Metrics     // unregistered ones when nil
+	Lookup  LookupFunc   // for servers that are given by name; by Config.Bootstrap or the system when nil
 	Dial    DialFunc     // Dial when nil; not for QUIC, which needs a socket of another kind
 }
 
 // Group is a named group of servers. It implements message.Resolver, and is safe for concurrent use.
 //
-//  1. New checks the configuration and reads resolv.conf. Nothing runs yet.
-//  2. Run probes servers that are down, watches resolv.conf and closes idle sockets, until its context ends. Resolve works before and
-//     beside it; TCP connections that Resolve opens are the group's.
+//  1. New checks the configuration, reads files and looks names up. Nothing runs yet.
+//  2. Run probes servers that are down, watches resolv.conf, looks names up again and closes idle sockets, until its context ends. Resolve works
+//     before and beside it; TCP connections that Resolve opens are the group's.
 //  3. When Run returns, all sockets and connections are closed, all goroutines have ended, and Resolve returns ErrClosed.
 type Group struct {
 	name, policy  string
@@ -39,8 +40,10 @@ type Group struct {
 	log           *slog.Logger
 	metrics       *Metrics
 	dialer        dialer
-	security      *security // non-nil
-	configured    []target  // from Config.Servers
+	security      *security   // non-nil
+	locations     []location  // from Config.Servers
+	names         []*hostName // those in it; after New they are followNames's own
+	lookup        LookupFunc
 	transport     Transport
 	resolvConf    string
 	resolvText    []byte // what New read
@@ -67,6 +70,10 @@ type Group struct {
 	inFlight  prometheus.Gauge
 	overLimit prometheus.Counter
 
+	changing    sync.Mutex       // guards following, and changes of servers
+	configured  []target         // where locations are, as far as that is known
+	nameservers []netip.AddrPort // from resolv.conf
+
 	healthDue chan struct{} // has room for one: a server went down
 
 	// ctx is good until Run ends; it is for what Resolve opens and others use after it.
@@ -82,8 +89,9 @@ type Group struct {
 // overEDE goes with the REFUSED for queries above max_concurrent.
 var overEDE = message.AppendEDE(nil, message.EDEOther, "too many queries wait for the upstream")
 
-// New makes a group. It checks c, by c.Validate(env.Policy), and reads the resolv.conf that c may name, which has to be there. Without a server
-// in it the group has none, and Resolve fails, until the file has one; later on the servers stay when the file gets worse. It starts nothing.
+// New makes a group. It checks c, by c.Validate(env.Policy), reads the files that it names, which have to be there, and looks up servers that are
+// given by name, for 2 s at most. Without a server in resolv.conf, or when no name leads to one, the group has none, and Resolve fails, until that
+// changes; later on the servers stay when the file or the answers get worse. It starts nothing.
 func New(name string, c Config, env Env) (*Group, error) {
 	if err := c.Validate(env.Policy); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", name, err)
@@ -122,10 +130,23 @@ func New(name string, c Config, env Env) (*Group, error) {
 	}
 	g.probeQuery, _ = parseProbe(c.Probe)
 	for _, text := range c.Servers {
-		t, _ := parseServer(text, g.transport)
-		g.configured = append(g.configured, t)
+		l, _ := parseServer(text, g.transport)
+		g.locations = append(g.locations, l)
+		if l.host != "" && !slices.ContainsFunc(g.names, func(h *hostName) bool { return h.name == l.host }) {
+			g.names = append(g.names, &hostName{name: l.host})
+		}
 	}
+	switch {
+	case env.Lookup != nil:
+		g.lookup = env.Lookup
+	case len(c.Bootstrap) > 0:
+		g.lookup = newBootstrap(name, c, env).lookup
+	default:
+		g.lookup = systemLookup
+	}
+	g.findNames()
 	g.servers.Store(new([]*server))
+	g.configured = g.located()
 	g.setServers(g.configured)
 	if g.resolvConf != "" {
 		if g.resolvText, err = g.readResolvConf(); err == nil {
@@ -289,6 +310,9 @@ func (g *Group) Run(ctx context.Context) error {
 	if g.resolvConf != "" {
 		g.start(g.watch)
 	}
+	if len(g.names) > 0 {
+		g.start(g.followNames)
+	}
 	<-ctx.Done()
 	g.ended.Store(true)
 	g.cancel()
@@ -333,7 +357,8 @@ func (g *Group) sweep(ctx context.Context) {
 }
 
 // setServers makes these the servers of the group. Those that were there already stay as they are, with their connections and
-// their health. Those that are not any more get no further queries; the queries that wait for them go on. Not safe for concurrent use.
+// their health. Those that are not any more get no further queries; the queries that wait for them go on. g.changing is held, or nobody
+// else has g.
 func (g *Group) setServers(targets []target) {
 	old := *g.servers.Load()
 	servers := make([]*server, len(targets))

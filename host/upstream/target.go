@@ -1,10 +1,12 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/weirdns/weir/host/message"
@@ -50,52 +52,93 @@ type target struct {
 	path      string // HTTPS
 }
 
+// location is what one of Config.Servers says: a target, or a name that has to be looked up.
+type location struct {
+	target        // without an address, but with a port, if there is a host
+	host   string // to be looked up; empty if the address is known
+}
+
+// String returns the host or address, and the port.
+func (l location) String() string {
+	if l.host != "" {
+		return fmt.Sprintf("%s:%d", l.host, l.addr.Port())
+	}
+	return l.addr.String()
+}
+
 // parseServer reads one of Config.Servers. standard is the transport of a server without a prefix.
-func parseServer(text string, standard Transport) (target, error) {
-	t := target{transport: standard}
+func parseServer(text string, standard Transport) (location, error) {
+	l := location{target: target{transport: standard}}
 	address := text
 	if scheme, rest, ok := strings.Cut(text, "://"); ok {
 		address = rest
-		if t.transport = parseTransport(scheme); t.transport == Auto {
-			return t, fmt.Errorf("%q: unknown scheme %q: want an address, or udp://, tcp://, %s://", text, scheme, strings.Join(encryptedSchemes, "://, "))
+		if l.transport = parseTransport(scheme); l.transport == Auto {
+			return l, fmt.Errorf("%q: unknown scheme %q: want an address, or udp://, tcp://, %s://", text, scheme, strings.Join(encryptedSchemes, "://, "))
 		}
 	}
 	address, name, named := strings.Cut(address, "#")
-	if t.transport == HTTPS {
-		var err error
-		if address, t.path, err = splitPath(address); err != nil {
-			return t, fmt.Errorf("%q: %w", text, err)
-		}
-	}
-	if named && !t.transport.encrypted() {
-		return t, fmt.Errorf("%q: #%s is the name in a certificate, which there is none of in clear text: want %q, or no name", text, name, "tls://"+address+"#"+name)
+	if named && !l.transport.encrypted() {
+		return l, fmt.Errorf("%q: #%s is the name in a certificate, which there is none of in clear text: want %q, or no name", text, name, "tls://"+address+"#"+name)
 	}
 	var err error
-	if t.addr, err = netip.ParseAddrPort(address); err != nil {
-		addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"))
-		if err != nil {
-			return t, fmt.Errorf("%q: want %s (a name would need a DNS to find it)", text, addressForms(t.transport))
+	if l.transport == HTTPS {
+		if address, l.path, err = splitPath(address); err != nil {
+			return l, fmt.Errorf("%q: %w", text, err)
 		}
-		t.addr = netip.AddrPortFrom(addr, standardPorts[t.transport])
 	}
-	t.addr = netip.AddrPortFrom(t.addr.Addr().Unmap(), t.addr.Port())
-	switch addr := t.addr.Addr(); {
-	case t.addr.Port() == 0:
-		return t, fmt.Errorf("%q: port 0 is no port of a server", text)
-	case addr.IsUnspecified(), addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return t, fmt.Errorf("%q: is not the address of one server", text)
+	if l.addr, l.host, err = splitAddress(address, standardPorts[l.transport]); err != nil {
+		return l, fmt.Errorf("%q: want %s, or a host name for the address", text, addressForms(l.transport))
 	}
 	switch {
-	case !t.transport.encrypted():
-	case !named:
-		t.name = t.addr.Addr().WithZone("").String()
-	default:
-		if t.name, err = certificateName(name); err != nil {
-			return t, fmt.Errorf("%q: %w", text, err)
-		}
+	case l.addr.Port() == 0:
+		return l, fmt.Errorf("%q: port 0 is no port of a server", text)
+	case l.host == "" && !isServer(l.addr.Addr()):
+		return l, fmt.Errorf("%q: is not the address of one server", text)
 	}
-	return t, nil
+	switch {
+	case !l.transport.encrypted():
+	case named:
+		if l.name, err = certificateName(name); err != nil {
+			return l, fmt.Errorf("%q: %w", text, err)
+		}
+	case l.host != "":
+		l.name = l.host
+	default:
+		l.name = l.addr.Addr().WithZone("").String()
+	}
+	return l, nil
 }
+
+// isServer reports whether one server can have an address.
+func isServer(addr netip.Addr) bool {
+	return addr.IsValid() && !addr.IsUnspecified() && !addr.IsMulticast() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// splitAddress reads an address or a host name, with or without a port. With a host, addr has only the port.
+func splitAddress(text string, port uint16) (addr netip.AddrPort, host string, err error) {
+	if addr, err = netip.ParseAddrPort(text); err == nil {
+		return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), "", nil
+	}
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
+		return netip.AddrPortFrom(ip.Unmap(), port), "", nil
+	}
+	host = text
+	if before, number, ok := strings.Cut(text, ":"); ok {
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			return addr, "", err
+		}
+		host, port = before, uint16(n)
+	}
+	host, err = certificateName(host)
+	// A name that ends in a number is an address with a mistake in it: there is no such top-level domain.
+	if last := host[strings.LastIndexByte(host, '.')+1:]; err == nil && strings.Trim(last, "0123456789") == "" {
+		err = errNotHost
+	}
+	return netip.AddrPortFrom(netip.Addr{}, port), host, err
+}
+
+var errNotHost = errors.New("not a host name")
 
 // splitPath splits a URL without its scheme into host and path.
 func splitPath(rest string) (host, path string, err error) {

@@ -39,7 +39,7 @@ func parsePin(text string) (p pin, err error) {
 }
 
 // validateTLS looks at the keys of Config that are about encryption, and that servers are encrypted all or not at all.
-func (c Config) validateTLS(targets []target, wrong func(key, format string, args ...any)) {
+func (c Config) validateTLS(locations []location, wrong func(key, format string, args ...any)) {
 	for i, text := range c.Pins {
 		if _, err := parsePin(text); err != nil {
 			wrong(fmt.Sprintf("pin[%d]", i), "%w", err)
@@ -53,8 +53,8 @@ func (c Config) validateTLS(targets []target, wrong func(key, format string, arg
 		wrong(given, "there is no %s: want both, or neither", missing)
 	}
 	clear, encrypted := -1, -1
-	for i, t := range targets {
-		if t.transport.encrypted() {
+	for i, l := range locations {
+		if l.transport.encrypted() {
 			encrypted = i
 		} else {
 			clear = i
@@ -62,9 +62,9 @@ func (c Config) validateTLS(targets []target, wrong func(key, format string, arg
 	}
 	if clear >= 0 && encrypted >= 0 {
 		wrong("servers", "some are asked in clear text, such as %s, and others are encrypted, such as %s: want one or the other, or two upstreams",
-			targets[clear].addr, targets[encrypted].addr)
+			locations[clear], locations[encrypted])
 	}
-	if encrypted >= 0 || len(targets) < len(c.Servers) { // or a server that was not understood may be meant to be
+	if encrypted >= 0 || len(locations) < len(c.Servers) { // or a server that was not understood may be meant to be
 		return
 	}
 	for _, k := range []struct {
