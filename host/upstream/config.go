@@ -79,6 +79,12 @@ type Config struct {
 	// Case is "keep": the QNAME goes out as the client wrote it, or "random": in random case, which a forger has to guess
 	// (draft-vixie-dnsext-dns0x20). Either way a response must have it to the letter.
 	Case string `koanf:"case"`
+	// ClientSubnet is what servers hear of the network of a client (RFC 7871): "strip", nothing (the default), or "set PREFIX", always that
+	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own.
+	ClientSubnet string `koanf:"client_subnet"`
+	// Trusted has clients see the AD bit of responses, by which the servers say that they have validated them (RFC 4035 section 3.2.3). Only
+	// encrypted servers can be trusted: anybody on the way could set a bit in clear text.
+	Trusted bool `koanf:"trusted"`
 	// Norecurse is what becomes of queries without RD: "refuse" (the default), since what a cache answers to them tells anybody what others
 	// have asked before, or "forward". The host sees to it.
 	Norecurse string `koanf:"norecurse"`
@@ -130,6 +136,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.DialTimeout, d.DialTimeout)
 	fill(&c.AllDown, d.AllDown)
 	fill(&c.Case, d.Case)
+	fill(&c.ClientSubnet, "strip")
 	fill(&c.Norecurse, NorecurseRefuse)
 	return c
 }
@@ -283,6 +290,7 @@ func (c Config) Validate(policy Policy) error {
 	}
 	c.validateTLS(locations, wrong)
 	c.validateNames(locations, policy, wrong)
+	c.validateEDNS(locations, wrong)
 	return errors.Join(errs...)
 }
 

@@ -76,6 +76,12 @@ func TestValidate(t *testing.T) {
 		{"over_limit", Config{Servers: one, OverLimit: "drop"}, `over_limit: "drop": want one of refused, stale`},
 		{"all_down", Config{Servers: one, AllDown: "pray"}, `all_down: "pray": want one of spray, fail`},
 		{"case", Config{Servers: one, Case: "upper"}, `case: "upper": want one of keep, random`},
+		{"client_subnet", Config{Servers: one, ClientSubnet: "set 2001:db8::/56"}, ""},
+		{"client_subnet without prefix", Config{Servers: one, ClientSubnet: "192.0.2.0/24"}, `client_subnet: "192.0.2.0/24": want strip, or set and a prefix, such as "set 192.0.2.0/24"`},
+		{"client_subnet with host bits", Config{Servers: one, ClientSubnet: "set 192.0.2.1/24"}, `client_subnet: "set 192.0.2.1/24" has bits set behind its length: want "set 192.0.2.0/24"`},
+		{"trusted", Config{Servers: []string{"tls://192.0.2.1"}, Trusted: true}, ""},
+		{"trusted in clear text", Config{Servers: one, Trusted: true}, `trusted: 192.0.2.1:53 is asked in clear text, where anybody on the way can set AD: want servers such as "tls://192.0.2.1#dns.example"`},
+		{"trusted resolv.conf", Config{ResolvConf: "/etc/resolv.conf", Trusted: true}, `trusted: is for encrypted servers, and those of resolv_conf are not: want servers such as "tls://192.0.2.1#dns.example"`},
 		{"norecurse", Config{Servers: one, Norecurse: "maybe"}, `norecurse: "maybe": want one of refuse, forward`},
 		{"preset", Config{Servers: one, Preset: "bind"}, `preset: "bind": want coredns or nodelocal`},
 		{"expire", Config{Servers: one, Expire: -1}, `expire: -1ns: want 10ms to 1h`},
@@ -111,7 +117,7 @@ func TestValidate(t *testing.T) {
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
 	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
-		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", Norecurse: NorecurseRefuse}
+		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
 	}

@@ -559,6 +559,9 @@ func (x *exchange) deliver(t *try, dst []byte) message.Response {
 	r := t.response
 	msg := r.Message
 	msg[2] &^= message.FlagAA >> 8 // a proxy is no authority (RFC 2181 section 5.4.1)
+	if !x.group.trusted || !t.over.encrypted() {
+		msg[3] &^= message.FlagAD // nobody knows who has set it
+	}
 	if message.Truncated(msg) {
 		// What is missing nobody knows, so nothing is passed on but TC, which sends the client to TCP (RFC 2181 section 9). And
 		// an answer without records because they did not fit is not NODATA.

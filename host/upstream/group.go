@@ -52,6 +52,8 @@ type Group struct {
 	probeQuery    *message.Query
 	randomCase    bool
 	failDown      bool
+	trusted       bool
+	subnet        []byte // option of all queries, nil for none
 	overStale     bool
 	maxFails      int
 	maxConcurrent int64
@@ -101,7 +103,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		name: name, policy: c.Policy, index: env.Index,
 		log:     cmp.Or(env.Log, slog.Default()).With("upstream", name),
 		metrics: env.Metrics, transport: parseTransport(c.Transport), resolvConf: c.ResolvConf, allowed: env.Policy.withDefaults(),
-		randomCase: c.Case == "random", failDown: c.AllDown == "fail", overStale: c.OverLimit == "stale",
+		randomCase: c.Case == "random", failDown: c.AllDown == "fail", trusted: c.Trusted, overStale: c.OverLimit == "stale",
 		maxFails: c.MaxFails, maxConcurrent: int64(c.MaxConcurrent),
 		expire: c.Expire, healthCheck: c.HealthCheck, readTimeout: c.ReadTimeout, dialTimeout: c.DialTimeout,
 		healthDue: make(chan struct{}, 1),
@@ -129,6 +131,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		g.healthyRCODEs = append(g.healthyRCODEs, rcode)
 	}
 	g.probeQuery, _ = parseProbe(c.Probe)
+	g.subnet, _ = parseSubnet(c.ClientSubnet)
 	for _, text := range c.Servers {
 		l, _ := parseServer(text, g.transport)
 		g.locations = append(g.locations, l)
@@ -178,7 +181,7 @@ const queues = 4
 // Resolve asks the servers and appends the response to dst. It implements message.Resolver; the errors are those of this package,
 // or that of ctx.
 //
-// The response has AA clear. One that is truncated, which there is only where the transport is "udp" or a server truncates over TCP,
+// The response has AA clear, and AD unless the group is trusted. One that is truncated, which there is only where the transport is "udp" or a server truncates over TCP,
 // has TC set, no records, and its RCODE as its Class.
 func (g *Group) Resolve(ctx context.Context, q *message.Query, dst []byte) (message.Response, error) {
 	w := g.waiters.Get().(*waiter)

@@ -128,7 +128,7 @@ func TestPadding(t *testing.T) {
 	for n := range 300 {
 		query := append(make([]byte, 2+17+n), make([]byte, 11)...)
 		query[2+17+n+2] = message.TypeOPT
-		padded := appendPadding(query)
+		padded := appendOptions(query, nil, true)
 		end := 2 + 17 + n + 11
 		rdlength := int(binary.BigEndian.Uint16(padded[end-2:]))
 		if (len(padded)-2)%128 != 0 || len(padded)-end != rdlength || rdlength < 4 || rdlength >= 4+128 || int(binary.BigEndian.Uint16(padded[end+2:])) != rdlength-4 {

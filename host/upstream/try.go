@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -75,27 +74,6 @@ type try struct {
 
 // open reports whether a response is waited for.
 func (t *try) open() bool { return !t.ended }
-
-// build makes the query as it is sent, but for the ID, which is set by the socket or the stream that it goes to.
-func (t *try) build(q *message.Query, r *random, randomCase bool) {
-	size := uint16(0)
-	if t.edns {
-		size = offeredSize
-	}
-	t.out = q.AppendUpstream(append(t.out[:0], 0, 0), 0, size)
-	if t.edns && t.over.encrypted() {
-		t.out = appendPadding(t.out)
-	}
-	binary.BigEndian.PutUint16(t.out, uint16(len(t.out)-2))
-	t.question = q.Question
-	t.question.Name = t.out[2+12 : 2+12+len(q.Name)]
-	switch {
-	case t.lower:
-		copy(t.question.Name, q.Key)
-	case randomCase:
-		scramble(t.question.Name, r)
-	}
-}
 
 // scramble gives each letter of a name in wire format a random case. Length octets are at most 63 and no letters.
 func scramble(name []byte, r *random) {
