@@ -141,6 +141,9 @@ func older(msg []byte, age uint32) {
 	}
 }
 
+// room implements carrier.
+func (c *httpsCarrier) room() bool { return c.conn.Available() > 0 }
+
 // gone implements carrier.
 func (c *httpsCarrier) gone() <-chan struct{} { return c.ended }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -233,6 +234,53 @@ func TestHTTPSReopens(t *testing.T) {
 			server.CloseClientConnections()
 		}
 	}
+}
+
+// TestHTTPSGoesAway has the server announce its end while a query waits. That is still answered, and asked once; the next goes elsewhere.
+func TestHTTPSGoesAway(t *testing.T) {
+	a, certificate := authority(t)
+	var asked atomic.Int32
+	ending := make(chan struct{})
+	var server *httptest.Server
+	addr, server := scriptHTTPS(t, certificate, posted(func(query []byte) []byte {
+		if asked.Add(1) == 1 {
+			go func() {
+				server.Config.Shutdown(context.Background()) // GOAWAY, and waits for this query
+				close(ending)
+			}()
+			<-time.After(minWait / 3) // until the client has heard
+		}
+		return answer(query, "192.0.2.1")
+	}))
+	g := group(t, Config{Servers: []string{httpsServer(addr)}, CA: a.File}, Env{})
+	if got, want := askName(t, g, "www.test."), "NOERROR 192.0.2.1"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	<-ending
+	if got, want := askName(t, g, "www.test."), ErrUnreachable.Error(); got != want || asked.Load() != 1 {
+		t.Errorf("then %q, asked %d times, want %q, and once", got, asked.Load(), want)
+	}
+}
+
+// TestHTTPSLimit has the server take one request at a time on a connection: others go on further connections.
+func TestHTTPSLimit(t *testing.T) {
+	a, certificate := authority(t)
+	var waiting atomic.Int32
+	all := make(chan struct{})
+	s := httptest.NewUnstartedServer(posted(func(query []byte) []byte {
+		if waiting.Add(1) == 2 {
+			close(all)
+		}
+		<-all
+		return own(query)
+	}))
+	s.EnableHTTP2 = true
+	s.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	s.StartTLS()
+	defer s.Close()
+	g := group(t, Config{Servers: []string{httpsServer(s.Listener.Addr().(*net.TCPAddr).AddrPort())}, CA: a.File}, Env{})
+	askOwn(t, g, 2)
 }
 
 // TestHTTPSAge has a response come from a cache of HTTP.

@@ -97,6 +97,9 @@ func (c *quicCarrier) ask(ctx context.Context, query []byte) ([]byte, uint32, er
 	return response[2:], 0, nil
 }
 
+// room implements carrier. How many streams the server allows, the library does not say; a query waits for one if need be.
+func (c *quicCarrier) room() bool { return c.conn.Context().Err() == nil }
+
 // gone implements carrier.
 func (c *quicCarrier) gone() <-chan struct{} { return c.conn.Context().Done() }
 

@@ -17,7 +17,9 @@ type carrier interface {
 	// ask sends a query and returns the response, at most message.MaxSize octets at which nobody has looked yet. It may be called at any time by
 	// anybody, and ends with ctx at the latest. query is its own. age is how many seconds ago the response was made for somebody else.
 	ask(ctx context.Context, query []byte) (response []byte, age uint32, err error)
-	// gone is closed when the connection is of no use any more.
+	// room reports whether the server takes one more query now.
+	room() bool
+	// gone is closed when the connection takes no more queries. Those that are on their way may still be answered.
 	gone() <-chan struct{}
 	// close ends the connection, and all that is being asked on it.
 	close()
@@ -61,14 +63,7 @@ func (c *session) hasRoom() bool {
 
 // takes is hasRoom with mu held.
 func (c *session) takes() bool {
-	if c.carrier != nil && !c.ended {
-		select {
-		case <-c.carrier.gone():
-			return false
-		default:
-		}
-	}
-	return !c.retired && !c.ended && len(c.calls) < maxCalls
+	return !c.retired && !c.ended && len(c.calls) < maxCalls && (c.carrier == nil || c.carrier.room())
 }
 
 // add sends the query of t and reports whether it could. Its ID is 0 (RFC 8484 section 4.1, RFC 9250 section 4.2.1): which response is whose is
@@ -233,17 +228,19 @@ func (c *session) run(ctx context.Context) {
 	c.server.observeDial(time.Since(start))
 	tick := time.NewTicker(c.server.group.expire)
 	defer tick.Stop()
+	gone := carrier.gone()
 	for {
 		select {
 		case <-tick.C:
-			if c.inUse() {
-				continue
+			if !c.inUse() {
+				return
 			}
-		case <-carrier.gone():
+		case <-gone:
+			c.retire()
+			gone = nil
 		case <-c.over:
+			return
 		}
-		c.retire()
-		return
 	}
 }
 
