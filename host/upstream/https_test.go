@@ -104,7 +104,7 @@ func TestHTTPSFails(t *testing.T) {
 		}, "HTTP status 307 Temporary Redirect", "status"},
 		{"HTML", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html\x1b")
-			io.WriteString(w, "<p>hello")
+			w.Write([]byte("<p>hello"))
 		}, "HTTP content type", "status"},
 		{"no type", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, `HTTP content type ""`, "status"},
 		{"empty", posted(func([]byte) []byte { return nil }), errOther.Error(), "broken"},
@@ -245,7 +245,7 @@ func TestHTTPSGoesAway(t *testing.T) {
 	addr, server := scriptHTTPS(t, certificate, posted(func(query []byte) []byte {
 		if asked.Add(1) == 1 {
 			go func() {
-				server.Config.Shutdown(context.Background()) // GOAWAY, and waits for this query
+				_ = server.Config.Shutdown(context.Background()) // GOAWAY, and waits for this query
 				close(ending)
 			}()
 			<-time.After(minWait / 3) // until the client has heard

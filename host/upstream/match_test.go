@@ -493,7 +493,7 @@ func FuzzReceive(f *testing.F) {
 		tcp.build(q, &x.random, false)
 		tcp.id = 7
 		c := &stream{server: udp.server, pending: map[uint16]*try{7: tcp}}
-		c.read(&reader{packets: [][]byte{frame(octets), octets}})
+		_ = c.read(&reader{packets: [][]byte{frame(octets), octets}})
 		c.end(outcomeBroken)
 		if tcp.size != 0 && !message.EqualName(tcp.in[12:22], q.Name) {
 			t.Errorf("TCP took %x", octets)

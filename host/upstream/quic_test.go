@@ -143,7 +143,7 @@ func TestQUICFails(t *testing.T) {
 			}
 		}, errFraming.Error()},
 		{"reset", func(_ *quic.Conn, stream *quic.Stream) { stream.CancelWrite(5) }, "canceled by remote with error code 5"},
-		{"closed", func(conn *quic.Conn, _ *quic.Stream) { conn.CloseWithError(4, "busy") }, "Application error 0x4"},
+		{"closed", func(conn *quic.Conn, _ *quic.Stream) { _ = conn.CloseWithError(4, "busy") }, "Application error 0x4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			addr := scriptQUIC(t, certificate, tt.serve)
@@ -226,13 +226,13 @@ func TestQUICReopens(t *testing.T) {
 			resumed.Add(1)
 		}
 		if n == 3 {
-			conn.CloseWithError(doqNoError, "")
+			_ = conn.CloseWithError(doqNoError, "")
 			return
 		}
 		streamed(own)(conn, stream)
 		if n == 5 {
 			<-stream.Context().Done()
-			conn.CloseWithError(doqNoError, "")
+			_ = conn.CloseWithError(doqNoError, "")
 		}
 	})
 	g := group(t, Config{Servers: []string{quicServer(addr)}, CA: a.File}, Env{})

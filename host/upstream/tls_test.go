@@ -462,7 +462,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go io.Copy(io.Discard, conn) // the tickets, which the server sends in its handshake
+		go func() { _, _ = io.Copy(io.Discard, conn) }() // the tickets, which the server sends in its handshake
 		if err := <-shaken; err != nil {
 			t.Fatal(err)
 		}
