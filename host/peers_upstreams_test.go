@@ -83,8 +83,8 @@ setACL("127.0.0.0/8")
 	return dot, doh
 }
 
-// TestPeersEncrypted has weir ask each peer over each transport that it has.
-func TestPeersEncrypted(t *testing.T) {
+// TestPeersEncryptedUpstreams has weir ask each peer over each transport that it has.
+func TestPeersEncryptedUpstreams(t *testing.T) {
 	ca, certificate, key := secrets(t)
 	plain, unbound, unboundDoH := startSecretUnbound(t, certificate, key)
 	dnsdist, dnsdistDoH := startDnsdist(t, startKnotd(t), certificate, key)
