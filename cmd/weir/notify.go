@@ -36,7 +36,7 @@ func (n notifier) send(state string) {
 	c, err := net.Dial("unixgram", n.socket) // net knows that "@" begins an abstract name
 	if err == nil {
 		_, err = c.Write([]byte(state))
-		c.Close() //nolint:errcheck // a datagram has gone, or not
+		c.Close()
 	}
 	if err != nil {
 		n.log.Warn("the service manager can't be told", "state", state, "error", err)

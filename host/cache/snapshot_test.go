@@ -528,7 +528,7 @@ func FuzzSnapshot(f *testing.F) {
 		sealed = append(sealed, block...)
 		d := New("test", small(), silent(), Env{Now: clk})
 		defer d.Close()
-		n, _ := d.readSnapshot(t.Context(), bytes.NewReader(sealed)) //nolint:errcheck // likewise
+		n, _ := d.readSnapshot(t.Context(), bytes.NewReader(sealed))
 		if got := d.Stats().Entries; got[0]+got[1] > n.entries {
 			t.Fatalf("%d entries, of %d taken", got, n.entries)
 		}

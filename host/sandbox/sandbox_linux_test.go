@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -281,7 +280,7 @@ func TestFilter(t *testing.T) {
 	}
 	for i, f := range filter() {
 		if end := i + 1 + int(max(f.Jt, f.Jf)); f.Code&7 == unix.BPF_JMP && end >= len(filter()) {
-			t.Error(fmt.Sprintf("instruction %d jumps to %d", i, end))
+			t.Errorf("instruction %d jumps to %d", i, end)
 		}
 	}
 }

@@ -48,7 +48,12 @@ func (d cacheDir) remove() error {
 	if !d.temporary {
 		return nil
 	}
-	return os.RemoveAll(d.path)
+	// Not RemoveAll at once: it would open the directory above, which the sandbox of the process does not let it.
+	entries, err := os.ReadDir(d.path)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.path, e.Name())))
+	}
+	return errors.Join(err, os.Remove(d.path))
 }
 
 // private makes sure that path is a directory of this user's in which nobody else can write, and this process can. What lies there is run as
