@@ -172,7 +172,7 @@ var mistakes = []struct {
 	{name: "address without a port", text: "[[listener]]\naddress = \"127.0.0.1\"\nchain = \"main\"",
 		want: `weir.toml:2: listener[0].address: "127.0.0.1" is not an address and a port: write "127.0.0.1:53", "[::1]:53" or ":53"`},
 	{name: "unknown protocol", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\nprotocols = [\"udp\", \"dot\"]",
-		want: `weir.toml:4: listener[0].protocols: "dot" is not a protocol: write "udp" or "tcp"`},
+		want: `weir.toml:4: listener[0].protocols: "dot" is not a protocol: write "udp", "tcp" or "tls"`},
 	{name: "address twice", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\n[[listener]]\naddress = \"127.0.0.1:53\"\nprotocols = [\"tcp\"]\nchain = \"main\"",
 		want: `weir.toml:5: listener[1].address: 127.0.0.1:53 over tcp is the address of listener[0] too, in weir.toml:2: give each its own`},
 	{name: "address of the admin server", text: "[admin]\naddress = \"127.0.0.1:5300\"",

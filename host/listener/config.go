@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,9 +31,15 @@ type Config struct {
 	// Address is where to listen: an IP address and a port, such as "127.0.0.1:53", "[::1]:53", or ":53" for all addresses of both
 	// families. Port 0 lets the system choose, which is for tests.
 	Address string `koanf:"address"`
-	// Protocols are the transports offered at Address: "udp", "tcp". The default is both, since a DNS server that can't do TCP
-	// can't give large answers (RFC 7766 section 5).
+	// Protocols are the transports offered at Address: "udp" and "tcp", which are the default, since a DNS server that can't do TCP
+	// can't give large answers (RFC 7766 section 5); "tls" (RFC 7858). "tls" and "tcp" can't share a port.
 	Protocols []string `koanf:"protocols"`
+	// Certificate and Key are files in PEM form: the certificate of the server with those that lead to its authority, and its private
+	// key. What is encrypted needs them. When they change, connections that come from then on get the new ones.
+	Certificate string `koanf:"certificate"`
+	Key         string `koanf:"key"`
+	// ClientCA is a file with certificates of authorities, in PEM form. With it, clients must have a certificate that one of these signed.
+	ClientCA string `koanf:"client_ca"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
 	// Scope selects other chains by the address of the client.
@@ -42,7 +50,8 @@ type Config struct {
 	// MaxInFlight bounds the queries that are being waited for, for UDP and for TCP each. A UDP query above it gets SERVFAIL at once,
 	// a TCP connection waits before its next query is read.
 	MaxInFlight int `koanf:"max_in_flight"`
-	// TCPIdleTimeout is when a connection without queries is closed, 100 ms to 10 minutes.
+	// TCPIdleTimeout is when a connection without queries is closed, 100 ms to 10 minutes. This and the following are for what is on top of
+	// TCP, too.
 	TCPIdleTimeout time.Duration `koanf:"tcp_idle_timeout"`
 	// TCPMaxClients bounds the connections. When there are as many, the one that has been idle longest makes room for the next.
 	TCPMaxClients int `koanf:"tcp_max_clients"`
@@ -61,8 +70,49 @@ type ScopeConfig struct {
 	Chain string `koanf:"chain"`
 }
 
-// protocols of a listener, and whether they are supported.
-var protocols = map[string]bool{"udp": true, "tcp": true, "tls": false, "https": false, "quic": false}
+// protocol is what a listener can offer.
+type protocol struct {
+	name      string
+	networks  []string // whose port it takes
+	encrypted bool
+}
+
+var protocols = []protocol{
+	{"udp", []string{"udp"}, false},
+	{"tcp", []string{"tcp"}, false},
+	{"tls", []string{"tcp"}, true},
+}
+
+// protocolOf returns the protocol with a name, nil for none.
+func protocolOf(name string) *protocol {
+	for i := range protocols {
+		if protocols[i].name == name {
+			return &protocols[i]
+		}
+	}
+	return nil
+}
+
+// Networks returns which ports the listener takes, "udp" and "tcp", and by which of its protocols.
+func (c Config) Networks() map[string]string {
+	taken := make(map[string]string)
+	for _, name := range c.WithDefaults().Protocols {
+		if p := protocolOf(name); p != nil {
+			for _, network := range p.networks {
+				taken[network] = name
+			}
+		}
+	}
+	return taken
+}
+
+// Encrypted reports whether one of the protocols is.
+func (c Config) Encrypted() bool {
+	return slices.ContainsFunc(c.Protocols, func(name string) bool {
+		p := protocolOf(name)
+		return p != nil && p.encrypted
+	})
+}
 
 // WithDefaults returns c with every zero replaced by its default. c itself is unchanged.
 func (c Config) WithDefaults() Config {
@@ -97,19 +147,7 @@ func (c Config) Validate() error {
 	if _, err := c.addrPort(); err != nil {
 		bad("address", "%w", err)
 	}
-	seen := map[string]bool{}
-	for _, p := range c.Protocols {
-		supported, known := protocols[p]
-		switch {
-		case !known:
-			bad("protocols", "%q is not a protocol: write \"udp\" or \"tcp\"", p)
-		case !supported:
-			bad("protocols", "%q is not supported by this version: write \"udp\" or \"tcp\"", p)
-		case seen[p]:
-			bad("protocols", "%q is there twice", p)
-		}
-		seen[p] = true
-	}
+	c.validateProtocols(bad)
 	if c.Chain == "" {
 		bad("chain", "is missing: name the chain for the queries that come here")
 	}
@@ -128,6 +166,45 @@ func (c Config) Validate() error {
 	}
 	c.validateScopes(bad)
 	return errors.Join(errs...)
+}
+
+func (c Config) validateProtocols(bad func(key, format string, args ...any)) {
+	var names []string
+	for _, p := range protocols {
+		names = append(names, strconv.Quote(p.name))
+	}
+	known := strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+	seen := map[string]bool{}
+	owner := map[string]string{} // of a port, by network
+	for _, name := range c.Protocols {
+		p := protocolOf(name)
+		switch {
+		case p == nil:
+			bad("protocols", "%q is not a protocol: write %s", name, known)
+			continue
+		case seen[name]:
+			bad("protocols", "%q is there twice", name)
+			continue
+		}
+		seen[name] = true
+		for _, network := range p.networks {
+			if first, taken := owner[network]; taken {
+				bad("protocols", "%q and %q can't share a port of %s: write a [[listener]] for each, with its own port", first, name, strings.ToUpper(network))
+				break
+			}
+			owner[network] = name
+		}
+	}
+	for _, file := range []struct{ key, path, what string }{
+		{"certificate", c.Certificate, "a file with its certificate"}, {"key", c.Key, "a file with the private key of its certificate"}, {"client_ca", c.ClientCA, ""},
+	} {
+		switch encrypted := c.Encrypted(); {
+		case encrypted && file.path == "" && file.what != "":
+			bad(file.key, "is missing: name %s, in PEM form", file.what)
+		case !encrypted && file.path != "":
+			bad(file.key, "is of no use: none of the protocols is encrypted; delete it, or add \"tls\"")
+		}
+	}
 }
 
 func (c Config) validateScopes(bad func(key, format string, args ...any)) {

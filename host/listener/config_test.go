@@ -25,9 +25,16 @@ func TestConfigValidate(t *testing.T) {
 		{"host name", func(c *Config) { c.Address = "localhost:53" }, "address: "},
 		{"port too large", func(c *Config) { c.Address = ":65536" }, "address: "},
 		{"unknown protocol", func(c *Config) { c.Protocols = []string{"upd"} }, `protocols: "upd" is not a protocol`},
-		{"TLS", func(c *Config) { c.Protocols = []string{"tls"} }, `protocols: "tls" is not supported by this version`},
-		{"HTTPS", func(c *Config) { c.Protocols = []string{"udp", "https"} }, `protocols: "https" is not supported by this version`},
-		{"QUIC", func(c *Config) { c.Protocols = []string{"quic"} }, `protocols: "quic" is not supported by this version`},
+		{"TLS", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ClientCA = []string{"tls"}, "cert.pem", "key.pem", "ca.pem"
+		}, ""},
+		{"TLS without certificate", func(c *Config) { c.Protocols, c.Key = []string{"tls"}, "key.pem" }, "certificate: is missing: name a file with its certificate"},
+		{"TLS without key", func(c *Config) { c.Protocols, c.Certificate = []string{"tls"}, "cert.pem" }, "key: is missing: name a file with the private key"},
+		{"certificate without TLS", func(c *Config) { c.Certificate = "cert.pem" }, "certificate: is of no use"},
+		{"client CA without TLS", func(c *Config) { c.ClientCA = "ca.pem" }, "client_ca: is of no use"},
+		{"TLS on the port of TCP", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"udp", "tcp", "tls"}, "cert.pem", "key.pem"
+		}, `protocols: "tcp" and "tls" can't share a port of TCP: write a [[listener]] for each`},
 		{"twice", func(c *Config) { c.Protocols = []string{"udp", "udp"} }, `protocols: "udp" is there twice`},
 		{"no chain", func(c *Config) { c.Chain = "" }, "chain: is missing"},
 		{"small UDP", func(c *Config) { c.MaxUDPSize = 511 }, "max_udp_size: is 511: write 512 to 4096"},

@@ -105,6 +105,7 @@ type entrance struct {
 	maxUDP    int
 	waiting   quota
 	jobs      *jobs
+	idle      atomic.Int64 // how long a connection may be without queries, in nanoseconds; 0 when it will end soon
 	logPanic  sync.Once
 	warned    atomic.Int64 // the second of the last warning
 }
@@ -224,6 +225,9 @@ func (e *entrance) finish(j *job) []byte {
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
+	if len(q.Options) > 0 && e.transport != message.UDP {
+		out = e.addOptions(q, r, out)
+	}
 	if len(r.EDE) > 0 {
 		e.counters.explained(message.EDECode(r.EDE))
 	}
@@ -235,6 +239,21 @@ func (e *entrance) finish(j *job) []byte {
 		e.logQuery(j, out, j.end)
 	}
 	j.counted = true // what is shed may be answered twice, and the second answer goes to the client
+	return out
+}
+
+// paddingBlock is what responses over encrypted transports are padded to, in octets (RFC 8467 section 4.1).
+const paddingBlock = 468
+
+// addOptions answers the options of a query that are about its transport. Padding is the last one, since it counts the others.
+func (e *entrance) addOptions(q *message.Query, r *message.Response, out []byte) []byte {
+	if e.transport <= message.TLS && q.HasOption(message.OptionKeepalive) { // RFC 7828 section 3.3.2
+		units := uint16(time.Duration(e.idle.Load()) / (100 * time.Millisecond))
+		out = r.AddOption(out, message.OptionKeepalive, []byte{byte(units >> 8), byte(units)})
+	}
+	if e.transport >= message.TLS && q.HasOption(message.OptionPadding) { // RFC 7830 section 4
+		out = r.Pad(out, paddingBlock)
+	}
 	return out
 }
 

@@ -217,7 +217,7 @@ func exchange(t *testing.T, c net.Conn, query []byte) []byte {
 
 func send(t *testing.T, c net.Conn, query []byte) {
 	t.Helper()
-	if _, ok := c.(*net.TCPConn); ok {
+	if _, datagrams := c.(*net.UDPConn); !datagrams {
 		query = mt.Join([]byte{byte(len(query) >> 8), byte(len(query))}, query)
 	}
 	if _, err := c.Write(query); err != nil {
