@@ -9,10 +9,11 @@ import (
 	"github.com/weirdns/weir/host/message"
 )
 
-// door is where queries of one listener enter: it finds the chain for a client. The longest prefix of the scopes that holds the client's
-// address decides, else the chain of the listener.
+// door is where queries of one listener enter: it finds the chain for a client. The longest prefix that holds the client's address decides, at
+// first among the scopes with the path of the query, then among those without a path; else it is the chain of the listener.
 type door struct {
 	scopes *listener.Scopes
+	paths  map[string]*listener.Scopes
 	chains []*chain.Chain // by scope
 	other  *chain.Chain
 	index  uint16 // of the listener
@@ -26,9 +27,10 @@ func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*
 		d.chains = append(d.chains, chains[s.Chain])
 	}
 	var err error
-	if d.scopes, err = c.Scopes(); err != nil {
+	if d.paths, err = c.Scopes(); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", c.Address, err)
 	}
+	d.scopes = d.paths[""]
 	return d, nil
 }
 
@@ -36,7 +38,16 @@ func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*
 func (d *door) Begin(x *chain.Exchange) bool {
 	q := &x.Query
 	q.Listener = d.index // as it is now: it may be another one after a reload
-	if scope, ok := d.scopes.Find(q.Client.Addr()); ok {
+	scope, ok := 0, false
+	if q.Path != "" {
+		if s := d.paths[q.Path]; s != nil {
+			scope, ok = s.Find(q.Client.Addr())
+		}
+	}
+	if !ok {
+		scope, ok = d.scopes.Find(q.Client.Addr())
+	}
+	if ok {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {
 			name := d.chains[scope].Name()

@@ -22,6 +22,8 @@ const (
 	DefaultTCPMaxPerClient = 128
 	// DefaultTCPMaxInFlight is what one connection may have in flight before it has to wait.
 	DefaultTCPMaxInFlight = 64
+	// DefaultPath is what RFC 8484 has in its examples, and what everybody took from there.
+	DefaultPath = "/dns-query"
 	// DefaultMaxInFlight is 2,500 cache misses a second while an upstream is dead and each query waits out its budget.
 	DefaultMaxInFlight = 4096
 )
@@ -32,7 +34,8 @@ type Config struct {
 	// families. Port 0 lets the system choose, which is for tests.
 	Address string `koanf:"address"`
 	// Protocols are the transports offered at Address: "udp" and "tcp", which are the default, since a DNS server that can't do TCP
-	// can't give large answers (RFC 7766 section 5); "tls" (RFC 7858). "tls" and "tcp" can't share a port.
+	// can't give large answers (RFC 7766 section 5); and encrypted "tls" (RFC 7858), "https" (RFC 8484, with HTTP/1.1, HTTP/2 and HTTP/3) and "quic" (RFC 9250).
+	// "udp", "quic" and "https" can't share a port, nor can "tcp", "tls" and "https".
 	Protocols []string `koanf:"protocols"`
 	// Certificate and Key are files in PEM form: the certificate of the server with those that lead to its authority, and its private
 	// key. What is encrypted needs them. When they change, connections that come from then on get the new ones.
@@ -40,9 +43,11 @@ type Config struct {
 	Key         string `koanf:"key"`
 	// ClientCA is a file with certificates of authorities, in PEM form. With it, clients must have a certificate that one of these signed.
 	ClientCA string `koanf:"client_ca"`
+	// Path is that of the URL for "https"; the default is "/dns-query".
+	Path string `koanf:"path"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
-	// Scope selects other chains by the address of the client.
+	// Scope selects other chains by the address of the client, or the path.
 	Scope []ScopeConfig `koanf:"scope"`
 
 	// MaxUDPSize is the largest response over UDP in octets, 512 to 4096, whatever the client offers.
@@ -62,12 +67,14 @@ type Config struct {
 }
 
 // ScopeConfig is one [[listener.scope]]: clients that get a chain of their own. The longest prefix that holds the client's address
-// counts, whatever the order.
+// counts, whatever the order; but scopes with the path of a query count before those without.
 type ScopeConfig struct {
-	// Clients are prefixes such as "10.0.0.0/8", or single addresses.
+	// Clients are prefixes such as "10.0.0.0/8", or single addresses. With a path, none means all.
 	Clients []string `koanf:"clients"`
 	// Chain is the name of the chain.
 	Chain string `koanf:"chain"`
+	// Path is that of the URL, over "https" only. The listener answers at each path that a scope has, and at its own.
+	Path string `koanf:"path"`
 }
 
 // protocol is what a listener can offer.
@@ -81,6 +88,8 @@ var protocols = []protocol{
 	{"udp", []string{"udp"}, false},
 	{"tcp", []string{"tcp"}, false},
 	{"tls", []string{"tcp"}, true},
+	{"https", []string{"tcp", "udp"}, true},
+	{"quic", []string{"udp"}, true},
 }
 
 // protocolOf returns the protocol with a name, nil for none.
@@ -118,6 +127,9 @@ func (c Config) Encrypted() bool {
 func (c Config) WithDefaults() Config {
 	if len(c.Protocols) == 0 {
 		c.Protocols = []string{"udp", "tcp"}
+	}
+	if slices.Contains(c.Protocols, "https") {
+		orDefault(&c.Path, DefaultPath)
 	}
 	orDefault(&c.MaxUDPSize, DefaultMaxUDPSize)
 	orDefault(&c.MaxInFlight, DefaultMaxInFlight)
@@ -208,48 +220,91 @@ func (c Config) validateProtocols(bad func(key, format string, args ...any)) {
 }
 
 func (c Config) validateScopes(bad func(key, format string, args ...any)) {
-	owner := map[netip.Prefix]string{}
+	type client struct {
+		path   string
+		prefix netip.Prefix
+	}
+	owner := map[client]string{}
 	if len(c.Scope) > maxScopes {
 		bad("scope", "has %d entries: at most %d are possible", len(c.Scope), maxScopes)
 	}
+	c.validatePath("path", c.Path, bad)
 	for i, s := range c.Scope {
 		key := fmt.Sprintf("scope[%d].", i)
 		if s.Chain == "" {
 			bad(key+"chain", "is missing: name the chain for these clients")
 		}
-		if len(s.Clients) == 0 {
+		if len(s.Clients) == 0 && s.Path == "" {
 			bad(key+"clients", "is empty: list prefixes such as \"10.0.0.0/8\"")
 		}
-		for j, text := range s.Clients {
+		c.validatePath(key+"path", s.Path, bad)
+		for j, text := range s.clients() {
 			at := fmt.Sprintf("%sclients[%d]", key, j)
+			if len(s.Clients) == 0 {
+				at = key + "path"
+			}
 			p, err := parsePrefix(text)
 			if err != nil {
 				bad(at, "%w", err)
 				continue
 			}
-			if first, twice := owner[p]; twice {
+			if first, twice := owner[client{s.Path, p}]; twice {
 				bad(at, "%v is there twice, first in {%s}", p, first)
 				continue
 			}
-			owner[p] = at
+			owner[client{s.Path, p}] = at
 		}
 	}
 }
 
-// Scopes returns the matcher for c.Scope: it finds the index in that slice. c has been validated.
-func (c Config) Scopes() (*Scopes, error) {
-	var prefixes []netip.Prefix
-	var scopes []int
+func (c Config) validatePath(key, path string, bad func(key, format string, args ...any)) {
+	switch {
+	case path == "":
+	case !slices.Contains(c.Protocols, "https"):
+		bad(key, "is of no use: there are paths over \"https\" only")
+	case path == jsonPath:
+		bad(key, "%q is the path of the JSON form: write another one, such as %q", path, DefaultPath)
+	case path[0] != '/' || len(path) > 200 || strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7F || strings.ContainsRune("%?#", r) }):
+		bad(key, "%q is not a path: write / and at most 199 letters, digits and signs but %%, ? and #, such as %q", path, DefaultPath)
+	}
+}
+
+// clients are the prefixes of a scope: all addresses when it has only a path.
+func (s ScopeConfig) clients() []string {
+	if len(s.Clients) == 0 && s.Path != "" {
+		return []string{"0.0.0.0/0", "::/0"}
+	}
+	return s.Clients
+}
+
+// Paths are the paths of the URLs at which a listener for "https" answers, each once.
+func (c Config) Paths() []string {
+	paths := []string{c.WithDefaults().Path}
+	for _, s := range c.Scope {
+		if s.Path != "" && !slices.Contains(paths, s.Path) {
+			paths = append(paths, s.Path)
+		}
+	}
+	return paths
+}
+
+// Scopes returns the matchers for c.Scope, by path, "" for scopes without: they find the index in that slice. c has been validated.
+func (c Config) Scopes() (map[string]*Scopes, error) {
+	prefixes, scopes := map[string][]netip.Prefix{}, map[string][]int{}
 	for i, s := range c.Scope {
-		for _, text := range s.Clients {
+		for _, text := range s.clients() {
 			p, err := parsePrefix(text)
 			if err != nil {
 				return nil, fmt.Errorf("scope[%d].clients: %w", i, err)
 			}
-			prefixes, scopes = append(prefixes, p), append(scopes, i)
+			prefixes[s.Path], scopes[s.Path] = append(prefixes[s.Path], p), append(scopes[s.Path], i)
 		}
 	}
-	return NewScopes(prefixes, scopes), nil
+	all := map[string]*Scopes{"": NewScopes(prefixes[""], scopes[""])}
+	for path := range prefixes {
+		all[path] = NewScopes(prefixes[path], scopes[path])
+	}
+	return all, nil
 }
 
 // addrPort returns the address to listen at. The zero address stands for all addresses of both families.

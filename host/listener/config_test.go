@@ -18,7 +18,7 @@ func TestConfigValidate(t *testing.T) {
 		{"all addresses", func(c *Config) { c.Address = ":53" }, ""},
 		{"IPv6", func(c *Config) { c.Address = "[fe80::1%lo]:53" }, ""},
 		{"scopes", func(c *Config) {
-			c.Scope = []ScopeConfig{{[]string{"10.0.0.0/8", "2001:db8::/32"}, "a"}, {[]string{"10.0.0.1"}, "b"}}
+			c.Scope = []ScopeConfig{{[]string{"10.0.0.0/8", "2001:db8::/32"}, "a", ""}, {[]string{"10.0.0.1"}, "b", ""}}
 		}, ""},
 		{"no address", func(c *Config) { c.Address = "" }, "address: is missing"},
 		{"no port", func(c *Config) { c.Address = "127.0.0.1" }, `address: "127.0.0.1" is not`},
@@ -35,6 +35,36 @@ func TestConfigValidate(t *testing.T) {
 		{"TLS on the port of TCP", func(c *Config) {
 			c.Protocols, c.Certificate, c.Key = []string{"udp", "tcp", "tls"}, "cert.pem", "key.pem"
 		}, `protocols: "tcp" and "tls" can't share a port of TCP: write a [[listener]] for each`},
+		{"HTTPS", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Path = []string{"https"}, "cert.pem", "key.pem", "/q"
+			c.Scope = []ScopeConfig{{nil, "a", "/a"}, {[]string{"10.0.0.0/8"}, "b", "/b"}, {[]string{"10.0.0.0/8"}, "b", ""}}
+		}, ""},
+		{"TLS and QUIC", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"tls", "quic"}, "cert.pem", "key.pem"
+		}, ""},
+		{"HTTPS and UDP", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"udp", "https"}, "cert.pem", "key.pem"
+		}, `protocols: "udp" and "https" can't share a port of UDP`},
+		{"HTTPS and TLS", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"https", "tls"}, "cert.pem", "key.pem"
+		}, `protocols: "https" and "tls" can't share a port of TCP`},
+		{"QUIC and UDP", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"quic", "udp"}, "cert.pem", "key.pem"
+		}, `protocols: "quic" and "udp" can't share a port of UDP`},
+		{"path without HTTPS", func(c *Config) { c.Path = "/q" }, "path: is of no use"},
+		{"path of a scope without HTTPS", func(c *Config) { c.Scope = []ScopeConfig{{nil, "a", "/a"}} }, "scope[0].path: is of no use"},
+		{"no path", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Path = []string{"https"}, "cert.pem", "key.pem", "q"
+		}, `path: "q" is not a path`},
+		{"path with parameters", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Path = []string{"https"}, "cert.pem", "key.pem", "/q?a"
+		}, `path: "/q?a" is not a path`},
+		{"path of JSON", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Scope = []string{"https"}, "cert.pem", "key.pem", []ScopeConfig{{nil, "a", "/resolve"}}
+		}, `scope[0].path: "/resolve" is the path of the JSON form`},
+		{"path in two scopes", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Scope = []string{"https"}, "cert.pem", "key.pem", []ScopeConfig{{nil, "a", "/a"}, {[]string{"::/0"}, "b", "/a"}}
+		}, "scope[1].clients[0]: ::/0 is there twice, first in {scope[0].path}"},
 		{"twice", func(c *Config) { c.Protocols = []string{"udp", "udp"} }, `protocols: "udp" is there twice`},
 		{"no chain", func(c *Config) { c.Chain = "" }, "chain: is missing"},
 		{"small UDP", func(c *Config) { c.MaxUDPSize = 511 }, "max_udp_size: is 511: write 512 to 4096"},
@@ -46,11 +76,11 @@ func TestConfigValidate(t *testing.T) {
 		{"idle", func(c *Config) { c.TCPIdleTimeout = time.Millisecond }, "tcp_idle_timeout: is 1ms"},
 		{"scope without chain", func(c *Config) { c.Scope = []ScopeConfig{{Clients: []string{"10.0.0.0/8"}}} }, "scope[0].chain: is missing"},
 		{"scope without clients", func(c *Config) { c.Scope = []ScopeConfig{{Chain: "a"}} }, "scope[0].clients: is empty"},
-		{"no prefix", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.0/33"}, "a"}} }, `scope[0].clients[0]: "10.0.0.0/33" is not`},
-		{"bits behind", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.1/8"}, "a"}} }, "write 10.0.0.0/8"},
-		{"IPv4 in IPv6", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"::ffff:10.0.0.0/104"}, "a"}} }, "write it as IPv4"},
+		{"no prefix", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.0/33"}, "a", ""}} }, `scope[0].clients[0]: "10.0.0.0/33" is not`},
+		{"bits behind", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.1/8"}, "a", ""}} }, "write 10.0.0.0/8"},
+		{"IPv4 in IPv6", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"::ffff:10.0.0.0/104"}, "a", ""}} }, "write it as IPv4"},
 		{"in two scopes", func(c *Config) {
-			c.Scope = []ScopeConfig{{[]string{"10.0.0.1"}, "a"}, {[]string{"10.0.0.1/32"}, "b"}}
+			c.Scope = []ScopeConfig{{[]string{"10.0.0.1"}, "a", ""}, {[]string{"10.0.0.1/32"}, "b", ""}}
 		}, "scope[1].clients[0]: 10.0.0.1/32 is there twice, first in {scope[0].clients[0]}"},
 	}
 	for _, tt := range tests {
@@ -95,10 +125,11 @@ func TestScopes(t *testing.T) {
 		{Clients: []string{"10.1.2.0/24", "10.0.0.0/9", "255.255.255.255"}},
 		{Clients: []string{"ffff::/16"}},
 	}}
-	s, err := c.Scopes()
+	all, err := c.Scopes()
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := all[""]
 	for addr, want := range map[string]int{
 		"10.0.0.0": 2, "10.127.255.255": 2, "10.128.0.0": 0, "10.255.255.255": 0, "9.255.255.255": -1, "11.0.0.0": -1,
 		"10.1.0.0": 1, "10.1.1.255": 1, "10.1.2.0": 2, "10.1.2.255": 2, "10.1.3.0": 1, "10.2.0.0": 2,

@@ -114,27 +114,59 @@ type entrance struct {
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
 // sent. arrived is when it was read.
 func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
+	if out, ok := e.parse(j, msg, whole, client, arrived); !ok {
+		return out, true
+	}
+	return e.advance(context.Background(), j, stepBegin)
+}
+
+// parse is the first half of begin: ok reports whether there is a query for the handler; otherwise out is the response to send, if any.
+func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, ok bool) {
 	j.start, j.end = arrived, arrived
 	j.entered, j.counted = false, false
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
-	q.Client, q.Transport, q.Listener, q.Scope = client, e.transport, e.index, message.None
+	q.Client, q.Transport, q.Listener, q.Scope, q.Path = client, e.transport, e.index, message.None, ""
 	q.Deadline, q.Trace = j.start.Add(e.budget), nil
 	if !whole && rcode != message.Ignore {
 		rcode, ok = message.FORMERR, false
 	}
 	switch {
 	case ok:
-		return e.advance(context.Background(), j, stepBegin)
+		return nil, true
 	case rcode == message.Ignore:
 		if t := e.counters.of(j); t != nil {
 			t.ignored.Add(1)
 		}
-		return nil, true
+		return nil, false
 	}
 	e.counters.malformed.Inc()
-	return e.refuse(j, rcode, nil), true
+	return e.refuse(j, rcode, nil), false
+}
+
+// answer is begin and what has to follow, for who has a goroutine for the query that may wait. path is that of the URL, over HTTPS. A query
+// for which there is no room is shed.
+func (e *entrance) answer(ctx context.Context, j *job, msg []byte, client netip.AddrPort, path string) (out []byte) {
+	out, ok := e.parse(j, msg, true, client, e.now())
+	if !ok {
+		return out
+	}
+	return e.resolve(ctx, j, path)
+}
+
+// resolve is answer for a query that has been parsed.
+func (e *entrance) resolve(ctx context.Context, j *job, path string) (out []byte) {
+	j.exchange.Query.Path = path
+	out, done := e.advance(ctx, j, stepBegin)
+	switch {
+	case done:
+		return out
+	case !e.waiting.take():
+		return e.shed(j)
+	}
+	defer e.waiting.release()
+	return e.complete(ctx, j)
 }
 
 // complete waits for what begin left, until ctx is done or the deadline of the query at the latest, and returns like begin.

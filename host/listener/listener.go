@@ -57,10 +57,13 @@ type Listener struct {
 	env     Env
 	sockets []*socket
 	tcp     *net.TCPListener
-	udpIn   *entrance // nil without UDP
-	tcpIn   *entrance // nil without TCP
-	tlsIn   *entrance // nil without TLS
-	keeper  *keeper   // nil without what is encrypted
+	udpIn   *entrance    // nil without UDP
+	tcpIn   *entrance    // nil without TCP
+	tlsIn   *entrance    // nil without TLS
+	httpsIn *entrance    // nil without HTTPS
+	quicIn  *entrance    // nil without QUIC
+	packets *net.UDPConn // of QUIC, which HTTP/3 is over, too
+	keeper  *keeper      // nil without what is encrypted
 	turns   turns
 	addr    netip.AddrPort
 	jobs    jobs
@@ -102,6 +105,7 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 		return e
 	}
 	l.udpIn, l.tcpIn, l.tlsIn = entranceOf(message.UDP), entranceOf(message.TCP), entranceOf(message.TLS)
+	l.httpsIn, l.quicIn = entranceOf(message.HTTPS), entranceOf(message.QUIC)
 	if config.Encrypted() {
 		l.keeper = &keeper{config: config, log: env.Log.With("listener", config.Address), expires: env.Metrics.expiry(config.Address), now: env.Now}
 	}
@@ -146,17 +150,28 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 	}
 	port := addr.Port()
 	at := func() string { return net.JoinHostPort(host, fmt.Sprint(port)) }
-	if l.tcpIn != nil || l.tlsIn != nil {
+	if l.tcpIn != nil || l.tlsIn != nil || l.httpsIn != nil {
 		config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
 		ln, err := config.Listen(ctx, "tcp"+family, at())
 		if err != nil {
 			return err
 		}
 		l.tcp = ln.(*net.TCPListener)
-		if err := prepareTCP(l.tcp); err != nil {
+		if err := letShare(l.tcp); err != nil {
 			return err
 		}
 		port = uint16(l.tcp.Addr().(*net.TCPAddr).Port)
+	}
+	if l.quicIn != nil || l.httpsIn != nil {
+		config := net.ListenConfig{Control: controlUDP(l.env.Share)}
+		pc, err := config.ListenPacket(ctx, "udp"+family, at())
+		if err != nil {
+			return err
+		}
+		l.packets = pc.(*net.UDPConn)
+		if err := letShare(l.packets); err != nil {
+			return err
+		}
 	}
 	if l.udpIn == nil {
 		return nil
@@ -190,6 +205,9 @@ func (l *Listener) localAddr() netip.AddrPort {
 	if l.tcp != nil {
 		return l.tcp.Addr().(*net.TCPAddr).AddrPort()
 	}
+	if l.packets != nil {
+		return l.packets.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
 	return l.sockets[0].conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
@@ -202,14 +220,17 @@ func (l *Listener) Close() error {
 	if l.tcp != nil {
 		errs = append(errs, l.tcp.Close())
 	}
-	l.sockets, l.tcp = nil, nil
+	if l.packets != nil {
+		errs = append(errs, l.packets.Close())
+	}
+	l.sockets, l.tcp, l.packets = nil, nil, nil
 	return errors.Join(errs...)
 }
 
 // Serve answers queries until ctx is done. Then it stops reading, answers what is in flight within the grace time, closes the sockets, and
 // returns when its last goroutine has ended. Listen has been called.
 func (l *Listener) Serve(ctx context.Context) error {
-	if len(l.sockets) == 0 && l.tcp == nil {
+	if len(l.sockets) == 0 && l.tcp == nil && l.packets == nil {
 		return fmt.Errorf("listener %s: is not bound", l.config.Address)
 	}
 	// Queries in flight outlive ctx by the grace time.
@@ -219,12 +240,18 @@ func (l *Listener) Serve(ctx context.Context) error {
 	for _, s := range l.sockets {
 		all.Go(func() { l.serveUDP(ctx, work, &all, s) })
 	}
+	answer := func(c *connection) { c.serve(work) }
 	switch {
 	case l.tcpIn != nil:
-		all.Go(func() { l.serveStreams(ctx, work, &all, l.tcpIn, nil) })
+		all.Go(func() { l.serveStreams(ctx, &all, l.tcpIn, nil, answer) })
 	case l.tlsIn != nil:
 		config := l.keeper.server(l.turns.take, alpnTLS)
-		all.Go(func() { l.serveStreams(ctx, work, &all, l.tlsIn, config) })
+		all.Go(func() { l.serveStreams(ctx, &all, l.tlsIn, config, answer) })
+	case l.httpsIn != nil:
+		all.Go(func() { l.serveHTTPS(ctx, work) })
+	}
+	if l.quicIn != nil {
+		all.Go(func() { l.serveQUIC(ctx, work) })
 	}
 	if l.keeper != nil {
 		all.Go(func() { l.followCertificate(ctx) })

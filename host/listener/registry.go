@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type registry struct {
 
 // member is an open connection, whatever goes over it.
 type member struct {
+	addr      netip.AddrPort
 	client    netip.Prefix
 	inFlight  atomic.Int64        // queries
 	idleSince atomic.Int64        // when the last response was written, or the connection came; Unix nanoseconds
@@ -34,6 +36,22 @@ func (m *member) begin() { m.inFlight.Add(1) }
 func (m *member) end() {
 	m.idleSince.Store(time.Now().UnixNano())
 	m.inFlight.Add(-1)
+}
+
+// memberKey is what HTTP has a connection under, in the contexts of its requests.
+type memberKey struct{}
+
+// idle waits until the connection has no queries, or ctx is done.
+func (m *member) idle(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for m.inFlight.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // clientOf is what counts as one client: an IPv4 address, or an IPv6 /64, of which any host has all addresses (RFC 7934).
@@ -127,6 +145,13 @@ func (r *registry) drain(end time.Time) {
 	for c := range r.open {
 		c.stop(end)
 	}
+}
+
+// isDraining reports whether drain was called.
+func (r *registry) isDraining() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.draining.IsZero()
 }
 
 // abort closes every connection.

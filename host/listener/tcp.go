@@ -33,10 +33,10 @@ type connection struct {
 	socket   net.Conn // TCP, which the deadlines are of
 	in       *entrance
 	listener *Listener
-	addr     netip.AddrPort
 	done     sync.WaitGroup // queries in flight
 
 	drainAt atomic.Pointer[time.Time] // when reading ends; nil until the listener ends
+	handed  atomic.Bool               // somebody else has it, with deadlines of its own
 
 	// Of the reading goroutine.
 	buf     []byte // what has been read is at buf[from:to]
@@ -50,15 +50,16 @@ type connection struct {
 }
 
 func newConnection(l *Listener, e *entrance, nc net.Conn, addr netip.AddrPort) *connection {
-	c := &connection{conn: nc, socket: nc, in: e, listener: l, addr: addr}
-	c.client = clientOf(addr.Addr())
+	c := &connection{conn: nc, socket: nc, in: e, listener: l}
+	c.addr, c.client = addr, clientOf(addr.Addr())
 	c.idleSince.Store(time.Now().UnixNano())
 	c.cut, c.stop = func() { nc.Close() }, c.drain
 	return c
 }
 
-// serveStreams accepts connections until the deadline of the socket, which Serve sets. config is that of TLS, nil for none.
-func (l *Listener) serveStreams(ctx, work context.Context, all *sync.WaitGroup, e *entrance, config *tls.Config) {
+// serveStreams accepts connections until the deadline of the socket, which Serve sets, and serves each with use. config is that of TLS, nil for
+// none.
+func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *entrance, config *tls.Config, use func(*connection)) {
 	for {
 		nc, addr, err := l.accept(ctx, e)
 		if err != nil {
@@ -66,12 +67,14 @@ func (l *Listener) serveStreams(ctx, work context.Context, all *sync.WaitGroup, 
 		}
 		c := newConnection(l, e, nc, addr)
 		if !l.enter(e, &c.member) {
+			nc.Close()
 			continue
 		}
 		all.Go(func() {
 			defer l.leave(e, &c.member)
+			defer nc.Close()
 			if config == nil || c.handshake(config) {
-				c.serve(work)
+				use(c)
 			}
 			c.linger()
 		})
@@ -98,7 +101,7 @@ func (l *Listener) accept(ctx context.Context, e *entrance) (net.Conn, netip.Add
 	}
 }
 
-// enter takes a connection among those that are open, and reports whether there was room; otherwise it is closed. leave is its end.
+// enter takes a connection among those that are open, and reports whether there was room. leave is its end.
 func (l *Listener) enter(e *entrance, m *member) bool {
 	ok, evicted := l.clients.add(m)
 	if evicted != nil {
@@ -106,7 +109,6 @@ func (l *Listener) enter(e *entrance, m *member) bool {
 	}
 	if !ok {
 		e.counters.refused.Inc()
-		m.cut()
 		return false
 	}
 	e.counters.connections.Inc()
@@ -114,7 +116,6 @@ func (l *Listener) enter(e *entrance, m *member) bool {
 }
 
 func (l *Listener) leave(e *entrance, m *member) {
-	m.cut()
 	l.clients.remove(m)
 	e.counters.connections.Dec()
 }
@@ -307,6 +308,9 @@ func (c *connection) setReadDeadline(t time.Time) {
 func (c *connection) drain(end time.Time) {
 	c.drainAt.Store(&end)
 	c.socket.SetReadDeadline(end) //nolint:errcheck // then the connection is closed already
+	if c.handed.Load() {
+		c.socket.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	}
 }
 
 // linger ends our side and waits a little for the client to end its own.

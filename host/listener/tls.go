@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -35,6 +36,19 @@ type beneath struct {
 	net.Conn
 	turn turns  // held until then; nil: none is
 	wait func() // called before it waits; may be nil
+
+	// Of a connection that was handed over.
+	member *member
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Close implements net.Conn.
+func (b *beneath) Close() error {
+	if b.closed != nil {
+		b.once.Do(func() { close(b.closed) })
+	}
+	return b.Conn.Close()
 }
 
 // Read implements net.Conn.

@@ -101,6 +101,7 @@ type Query struct {
 	Client    netip.AddrPort
 	Transport Transport
 	Listener  uint16
+	Path      string    // of the URL, over HTTPS; empty when it came otherwise
 	Scope     uint16    // None when no scope selected the chain
 	Deadline  time.Time // when an answer is no use any more: it bounds all work for the query
 	Trace     *Trace    // where to explain what happens to this query; usually nil
@@ -245,7 +246,7 @@ func (q *Query) SetQuestion(from *Query, buf, name []byte, qtype, qclass uint16)
 	}
 	q.Key = q.key[:len(q.Name)]
 	q.Type, q.Class = qtype, qclass
-	q.Client, q.Transport, q.Listener, q.Scope = from.Client, from.Transport, from.Listener, from.Scope
+	q.Client, q.Transport, q.Listener, q.Scope, q.Path = from.Client, from.Transport, from.Listener, from.Scope, from.Path
 	q.Deadline, q.Trace = from.Deadline, from.Trace
 	return true
 }
