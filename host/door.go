@@ -44,6 +44,7 @@ func (d *door) Begin(x *chain.Exchange) bool {
 			scope, ok = s.Find(q.Client.Addr())
 		}
 	}
+	ofPath := ok
 	if !ok {
 		scope, ok = d.scopes.Find(q.Client.Addr())
 	}
@@ -51,8 +52,12 @@ func (d *door) Begin(x *chain.Exchange) bool {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {
 			name := d.chains[scope].Name()
-			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].clients}: chain %s",
-				q.Client.Addr(), q.Listener, scope, name)
+			what := "clients"
+			if ofPath {
+				what = "path"
+			}
+			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].%s}: chain %s",
+				q.Client.Addr(), q.Listener, scope, what, name)
 		}
 		return d.chains[scope].Begin(x)
 	}

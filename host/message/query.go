@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -62,6 +63,12 @@ func (t Transport) String() string {
 }
 
 var transports = [...]string{"udp", "tcp", "tls", "https", "quic"}
+
+// ParseTransport returns the transport with the name that the configuration uses.
+func ParseTransport(name string) (t Transport, ok bool) {
+	i := slices.Index(transports[:], name)
+	return Transport(max(i, 0)), i >= 0
+}
 
 // None stands for "there is none" in 16-bit indexes: a scope, an upstream, an EDE.
 const None = 0xFFFF
