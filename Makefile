@@ -22,7 +22,7 @@ run: build ## serve CONFIG, by default config.toml
 	bin/weir run $(CONFIG)
 
 test: filters ## every test that needs nothing but Go
-	$(GO) vet ./...
+	$(GO) vet ./... && $(GO) vet -tags peers ./host
 	$(GO) test ./...
 
 race: filters ## the same under the race detector; needs a C compiler

@@ -22,24 +22,29 @@ var _ chain.Starter = (*entry)(nil)
 
 // Begin implements chain.Handler.
 func (e *entry) Begin(x *chain.Exchange) (done bool) {
+	w := e.enter(x)
+	lease := x.Lease
+	done = true // a panic ends the query, too
+	defer func() {
+		if done {
+			x.Lease = nil
+			lease.Add(-1)
+		}
+	}()
+	done = w.door.Begin(x)
+	return done
+}
+
+// enter counts x in the present generation, and returns the way into it.
+func (e *entry) enter(x *chain.Exchange) *way {
 	for {
 		w := e.way.Load()
-		lease := w.users.of(x)
-		lease.Add(1)
-		if e.way.Load() != w { // there is another generation; this one may be gone
-			lease.Add(-1)
-			continue
+		x.Lease = w.users.of(x)
+		x.Lease.Add(1)
+		if e.way.Load() == w {
+			return w
 		}
-		x.Lease = lease
-		done = true // a panic ends the query, too
-		defer func() {
-			if done {
-				x.Lease = nil
-				lease.Add(-1)
-			}
-		}()
-		done = w.door.Begin(x)
-		return done
+		x.Lease.Add(-1) // there is another generation; this one may be gone
 	}
 }
 

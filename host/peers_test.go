@@ -32,8 +32,8 @@ mail IN MX  10 www
 big  IN TXT "%s" "%s" "%s" "%s" "%s" "%s" "%s" "%s"
 `
 
-// start runs a program until the test ends.
-func start(t *testing.T, name string, args ...string) {
+// launch runs a program until the test ends.
+func launch(t *testing.T, name string, args ...string) {
 	t.Helper()
 	var out bytes.Buffer
 	ctx, cancel := context.WithCancel(context.Background())
@@ -108,7 +108,7 @@ zone:
     storage: %[1]q
     file: peer.zone
 `, dir, host, port))
-	start(t, "knotd", "-c", conf)
+	launch(t, "knotd", "-c", conf)
 	answers(t, addr)
 	return addr
 }
@@ -137,7 +137,7 @@ stub-zone:
   name: peer.test
   stub-addr: %s
 `, host, port, dir, strings.Replace(knotd, ":", "@", 1)))
-	start(t, "unbound", "-d", "-c", conf)
+	launch(t, "unbound", "-d", "-c", conf)
 	answers(t, addr)
 	return addr
 }
@@ -153,7 +153,7 @@ www IN A 192.0.2.99
 out IN CNAME www.peer.test.
 `)
 	conf := write(t, filepath.Join(dir, "weir.toml"), fmt.Sprintf("[[listener]]\naddress = %q\nprotocols = [\"udp\", \"tcp\"]\nchain = \"main\"\n", addr)+fmt.Sprintf(format, args...))
-	start(t, weirBinary(t), "run", conf)
+	launch(t, weirBinary(t), "run", conf)
 	answers(t, addr)
 	return addr
 }

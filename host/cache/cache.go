@@ -100,7 +100,7 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 	defer c.callers.Put(p)
 	t := &p.transaction
 	t.Query, t.Dst, t.Batch = q, dst, nil
-	if w := c.begin(ctx, t); w != nil {
+	if w := c.begin(ctx, t, true); w != nil {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
@@ -118,21 +118,22 @@ func (c *Cache) Start(t *message.Transaction) bool {
 	if c.off {
 		return c.next.Start(t)
 	}
-	return c.begin(nil, t) == nil
+	return c.begin(c.background, t, false) == nil
 }
 
-// begin starts t and returns its waiter, or nil when t is final. With a context the waiter has a reference of the caller's, who waits; without one
-// it is only a sign.
-func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
+// begin starts t and returns its waiter, or nil when t is final. If the caller waits, until ctx is done, the waiter has a reference of the caller's;
+// otherwise it is only a sign.
+func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *waiter {
 	q := t.Query
 	t.Err = nil
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
-	hash, now := c.store.hash(k), c.clock()
+	at := c.now()
+	hash, now := c.store.hash(k), int64(at.Sub(c.epoch))
 	w := c.waiters.Get().(*waiter)
 	w.transaction = t
 	w.refs.Store(1)
-	if ctx != nil {
+	if waits {
 		w.refs.Store(2)
 	}
 	look := func() bool {
@@ -141,8 +142,8 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 	}
 	part := answered
 	var f *flight
-	if !look() {
-		f, part = c.flights.board(k, hash, now, look)
+	if landings := c.flights.landings.Load(); !look() {
+		f, part = c.flights.board(k, hash, now, landings, look)
 	}
 	w.part = part
 	if part != answered {
@@ -153,29 +154,29 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction) *waiter {
 	case answered:
 		t.Response = c.give(q, &w.held, k, hash, now)
 	case alone:
-		if !c.startAlone(ctx, w, k, hash) {
+		if !c.startAlone(ctx, w, k, hash, waits) {
 			return w
 		}
 	case leader:
-		deadline := c.now().Add(c.config.ResolveTimeout)
+		deadline := at.Add(c.config.ResolveTimeout)
 		if q.Deadline.After(deadline) {
 			deadline = q.Deadline
 		}
 		f.prepare(q, deadline)
 		batch := t.Batch // while the transaction is ours
-		if c.await(w, f) {
+		if c.await(w, f, at) {
 			c.launch(f, batch)
 			return w
 		}
 	case follower:
 		c.joins.Add(1)
-		if c.await(w, f) {
+		if c.await(w, f, at) {
 			return w
 		}
 		w.arrived(f)
 		c.flights.leave(f)
 	}
-	if ctx != nil {
+	if waits {
 		w.release()
 	}
 	w.release()
@@ -294,6 +295,7 @@ func (c *Cache) Close() {
 	c.flights.close()
 	c.cancel()
 	c.flights.wg.Wait()
+	c.deadlines.Flush() // nobody waits any more, and its timer shall not keep the cache alive
 	c.metrics.remove(c)
 }
 

@@ -46,6 +46,8 @@ type flights struct {
 	byHash map[uint64]*flight
 	closed bool
 
+	landings atomic.Uint64 // changes under mu
+
 	wg    sync.WaitGroup
 	spare sync.Pool // of *flight, whose buffers are what a miss would otherwise allocate
 }
@@ -60,9 +62,10 @@ const (
 	follower
 )
 
-// board finds or makes the flight for key k, as of now. again looks into the store once more when there is none: another flight may have landed
-// since the caller looked, and its answer has been in the store since before it was taken off the list. Whoever gets a flight leaves it once.
-func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (*flight, role) {
+// board finds or makes the flight for key k, as of now. again looks into the store once more when there is none, but others have landed since there were
+// so many landings, before the caller looked: the answer of a flight is in the store before it is taken off the list. Whoever gets a
+// flight leaves it once.
+func (fs *flights) board(k []byte, hash uint64, now int64, landings uint64, again func() bool) (*flight, role) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f := fs.byHash[hash]; f != nil {
@@ -72,7 +75,7 @@ func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (*
 		f.refs.Add(1)
 		return f, follower
 	}
-	if again() {
+	if fs.landings.Load() != landings && again() {
 		return nil, answered
 	}
 	if fs.closed || len(fs.byHash) >= maxFlights {
@@ -93,6 +96,7 @@ func (fs *flights) board(k []byte, hash uint64, now int64, again func() bool) (*
 func (fs *flights) land(f *flight) *waiter {
 	fs.mu.Lock()
 	delete(fs.byHash, f.hash)
+	fs.landings.Add(1)
 	fs.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()

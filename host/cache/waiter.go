@@ -67,19 +67,22 @@ func (w *waiter) end(batch *message.Batch) {
 	t.Done()
 }
 
-// await puts w on the list of f, which it has boarded, until the time that its query has is over. It returns false when f has landed already.
-func (c *Cache) await(w *waiter, f *flight) bool {
+// await puts w on the list of f, which it has boarded, until the time that its query has from now on is over. It returns false when f has landed already.
+func (c *Cache) await(w *waiter, f *flight, now time.Time) bool {
 	q := w.transaction.Query
 	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
 	if !q.Deadline.IsZero() {
-		wait = q.Deadline.Sub(c.now())
+		wait = q.Deadline.Sub(now)
 	}
 	if w.held.state == stale {
 		// Counted from the start of the flight: who comes later has the others' waiting to go by.
-		patience := c.config.StaleAfter - time.Duration(c.clock()-f.started)
+		patience := c.config.StaleAfter - (now.Sub(c.epoch) - time.Duration(f.started))
 		wait = min(patience, wait-staleMargin)
 	}
-	at := time.Now().Add(max(wait, 0))
+	if c.injected != nil {
+		now = time.Now() // the queue has the real clock
+	}
+	at := now.Add(max(wait, 0))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.landed {
@@ -143,14 +146,14 @@ func (w *waiter) expired() {
 	}
 }
 
-// startAlone asks the upstream for w only, when there are too many flights, and reports whether the transaction is final. A caller who waits
-// gives its context.
-func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64) bool {
+// startAlone asks the upstream for w only, when there are too many flights, and reports whether the transaction is final, as it is
+// if the caller waits, until ctx is done.
+func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64, waits bool) bool {
 	t := w.transaction
 	c.alone.Add(1)
 	w.key, w.hash = append(w.key[:0], k...), hash
 	w.alone.Query, w.alone.Dst, w.alone.Batch = t.Query, t.Dst, t.Batch
-	if ctx != nil {
+	if waits {
 		w.alone.Response, w.alone.Err = c.next.Resolve(ctx, t.Query, t.Dst)
 	} else if !c.next.Start(&w.alone) {
 		return false

@@ -1,27 +1,21 @@
 package listener
 
 import (
-	"encoding/binary"
 	"net/netip"
-	"strconv"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirdns/weir/host/datagram"
 )
 
-// batchSize is how many datagrams one system call reads or writes at most. With more there is nothing to gain, and the first one of a batch
-// waits for the last.
-const batchSize = 32
-
 // batch is datagrams with recvmmsg and sendmmsg.
-//
-// The calls never block, so that the runtime need not know of them; waiting is left to its poller, which costs no thread.
 type batch struct {
 	socket  *socket
 	conn    syscall.RawConn
-	in, out [batchSize]datagram
-	slots   [batchSize]slot
+	in, out [datagram.Size]datagram.Header
+	slots   [datagram.Size]slot
 	queued  int // of out
 	sent    int // of those
 
@@ -29,12 +23,6 @@ type batch struct {
 	read, write func(fd uintptr) bool
 	n           int
 	errno       syscall.Errno
-}
-
-// datagram is struct mmsghdr.
-type datagram struct {
-	header unix.Msghdr
-	size   uint32
 }
 
 // slot has the memory for a query and its response. Its size is no power of two, which would put all queries into the same few lines of the
@@ -54,7 +42,7 @@ func newBatch(s *socket) (datagrams, error) {
 	}
 	b := &batch{socket: s, conn: conn}
 	for i := range b.slots {
-		slot, h := &b.slots[i], &b.in[i].header
+		slot, h := &b.slots[i], &b.in[i]
 		slot.from.Base = &slot.query[0]
 		slot.from.SetLen(len(slot.query))
 		h.Name, h.Iov = (*byte)(unsafe.Pointer(&slot.name)), &slot.from
@@ -63,22 +51,19 @@ func newBatch(s *socket) (datagrams, error) {
 	}
 	b.n = 0
 	b.read = func(fd uintptr) bool {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-		b.n, b.errno = int(n), errno
-		return errno != syscall.EAGAIN
+		b.n, b.errno = datagram.Receive(fd, b.in[:])
+		return b.errno != syscall.EAGAIN
 	}
 	b.write = func(fd uintptr) bool {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&b.out[b.sent])), uintptr(b.queued-b.sent),
-			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-		b.n, b.errno = int(n), errno
-		return errno != syscall.EAGAIN
+		b.n, b.errno = datagram.Send(fd, b.out[b.sent:b.queued])
+		return b.errno != syscall.EAGAIN
 	}
 	return b, nil
 }
 
 // prepare sets what the system overwrites.
 func (b *batch) prepare(i int) {
-	h := &b.in[i].header
+	h := &b.in[i]
 	h.Namelen = unix.SizeofSockaddrInet6
 	if b.socket.wildcard {
 		h.Control = &b.slots[i].control[0]
@@ -109,29 +94,17 @@ func (b *batch) receive() (n int, err error) {
 
 func (b *batch) datagram(i int) (octets []byte, whole bool) {
 	d := &b.in[i]
-	return b.slots[i].query[:d.size], d.header.Flags&unix.MSG_TRUNC == 0
+	return b.slots[i].query[:d.Size], d.Flags&unix.MSG_TRUNC == 0
 }
 
-func (b *batch) client(i int) netip.AddrPort {
-	name := &b.slots[i].name
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
-	if name.Family == unix.AF_INET {
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
-	}
-	addr := netip.AddrFrom16(name.Addr).Unmap()
-	if name.Scope_id != 0 {
-		addr = addr.WithZone(strconv.FormatUint(uint64(name.Scope_id), 10))
-	}
-	return netip.AddrPortFrom(addr, port)
-}
+func (b *batch) client(i int) netip.AddrPort { return datagram.Address(&b.slots[i].name) }
 
 // control returns the control message that the response to a datagram needs.
 func (b *batch) control(i int) []byte {
 	if !b.socket.wildcard {
 		return nil
 	}
-	c := b.slots[i].control[:b.in[i].header.Controllen]
+	c := b.slots[i].control[:b.in[i].Controllen]
 	return c[:replyControl(c)]
 }
 
@@ -145,8 +118,8 @@ func (b *batch) reply(i int, response []byte) {
 	slot.response = append(slot.response[:0], response...)
 	slot.to.Base = &slot.response[0]
 	slot.to.SetLen(len(response))
-	h := &d.header
-	h.Name, h.Namelen, h.Iov = b.in[i].header.Name, b.in[i].header.Namelen, &slot.to
+	h := &d.Msghdr
+	h.Name, h.Namelen, h.Iov = b.in[i].Name, b.in[i].Namelen, &slot.to
 	h.SetIovlen(1)
 	h.Control = nil
 	h.SetControllen(0)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weirdns/weir/host/datagram"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -81,6 +82,7 @@ func (d *single) flush() {
 // socket is a UDP socket.
 type socket struct {
 	conn     *net.UDPConn
+	out      *datagram.Socket // conn
 	wildcard bool
 }
 
@@ -91,6 +93,10 @@ func bindUDP(ctx context.Context, network, address string, share bool) (*socket,
 		return nil, err
 	}
 	s := &socket{conn: pc.(*net.UDPConn)}
+	if s.out = datagram.Of(s.conn); s.out == nil {
+		s.conn.Close()
+		return nil, net.ErrClosed
+	}
 	s.wildcard = s.conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
 	s.conn.SetReadBuffer(receiveBuffer) //nolint:errcheck // it works with less
 	if err := prepareUDP(s.conn, s.wildcard); err != nil {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/datagram"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -35,17 +36,37 @@ func (l *Listener) goOn(j *job) {
 	l.udpIn.counters.inFlight.Dec()
 	j.out = out
 	if b := j.exchange.Batch; b != nil {
-		b.Add(j)
+		b.Add(j.socket, j)
 	} else {
-		j.Release()
+		all := j.all
+		l.answer(j.socket, j, out)
+		all.Done()
 	}
 }
 
-// Release implements message.Held: it is the end of a query that has waited.
-func (j *job) Release() {
-	all := j.all
-	j.listener.answer(j.socket, j, j.out)
-	all.Done()
+// Send implements message.Sender: it sends the responses of queries that have waited, and is their end.
+func (s *socket) Send(held []any) {
+	lot := datagram.GetLot()
+	for _, h := range held {
+		j := h.(*job)
+		if len(j.out) == 0 {
+			continue
+		}
+		if lot.Full() {
+			s.out.Write(lot)
+			lot.Reset()
+		}
+		lot.AddTo(s.out, j.out, j.peer.addr, j.peer.control[:j.peer.controlSize])
+	}
+	s.out.Write(lot) // an error is not the listener's: the client is gone, or it was never there
+	lot.Put()
+	for _, h := range held {
+		j := h.(*job)
+		l, all := j.listener, j.all
+		l.udpIn.waiting.release()
+		l.jobs.put(j)
+		all.Done()
+	}
 }
 
 // answer sends a response, if there is one, and is the end of j.

@@ -1,25 +1,55 @@
 package message
 
-// Batch is what one goroutine puts off until it has looked at everything that it has read at once: messages that are to be sent. Sent one after the
-// other, the first of them wakes the one who reads them, and the others find it awake; with other work between them, each of them may
-// have to wake it, which is a good part of what sending costs. The zero value is empty.
-type Batch struct{ held []Held }
+// Batch is what one goroutine puts off until it has looked at everything that it has read at once: messages that are to be sent. What goes to one
+// socket is sent with one system call then. And sent one after the other, the first of them wakes the one who reads them, and the others find it
+// awake; with other work between them, each of them may have to wake it, which is a good part of what sending costs. The zero value is
+// empty.
+type Batch struct {
+	// Choice is for those who share a batch and choose at random where to send from: what the first of them has chosen, not 0, is good for all of
+	// them, so that there is something to send together. It ends with Flush.
+	Choice uint16
 
-// Held is something in a batch.
-type Held interface {
-	// Release does what was put off. It does not block.
-	Release()
+	lots    []lot
+	flushed int // of lots
 }
 
-// Add puts h off. It is for the goroutine of b, which calls Flush soon.
-func (b *Batch) Add(h Held) { b.held = append(b.held, h) }
+// lot is what is for one sender.
+type lot struct {
+	sender Sender
+	held   []any
+}
 
-// Flush releases everything, in the order in which it was added.
-func (b *Batch) Flush() {
-	for i := 0; i < len(b.held); i++ { // there may be more meanwhile
-		h := b.held[i]
-		b.held[i] = nil
-		h.Release()
+// Sender sends messages. Several at once cost less than one after the other.
+type Sender interface {
+	// Send sends what was put off for it, in this order. It does not block, and does not keep held.
+	Send(held []any)
+}
+
+// Add puts h off, for s. It is for the goroutine of b, which calls Flush soon.
+func (b *Batch) Add(s Sender, h any) {
+	for i := len(b.lots) - 1; i >= b.flushed; i-- {
+		if l := &b.lots[i]; l.sender == s {
+			l.held = append(l.held, h)
+			return
+		}
 	}
-	b.held = b.held[:0]
+	if len(b.lots) < cap(b.lots) {
+		b.lots = b.lots[:len(b.lots)+1]
+	} else {
+		b.lots = append(b.lots, lot{})
+	}
+	l := &b.lots[len(b.lots)-1]
+	l.sender, l.held = s, append(l.held[:0], h)
+}
+
+// Flush has everything sent, sender by sender in the order in which they came. What is added meanwhile is sent, too.
+func (b *Batch) Flush() {
+	for b.flushed < len(b.lots) {
+		l := b.lots[b.flushed]
+		b.flushed++ // a lot that is being sent takes nothing more
+		l.sender.Send(l.held)
+		clear(l.held)
+		b.lots[b.flushed-1].sender = nil
+	}
+	b.lots, b.flushed, b.Choice = b.lots[:0], 0, 0
 }

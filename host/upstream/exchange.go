@@ -71,7 +71,7 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.transaction, x.query, x.limit, x.end = t, t.Query, limit, end
 	x.used, x.started, x.overTCP, x.truncated, x.held = 0, 0, false, false, nil
 	x.ended, x.announce = false, false
-	x.slot = int(x.random.uint16())
+	x.slot = x.choose(t.Batch)
 	x.mismatches.Store(0)
 	x.next, x.batch = now, t.Batch
 	x.step(now)
@@ -83,6 +83,18 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 		x.release()
 	}
 	return ended
+}
+
+// choose returns a random number, by which the socket of the first try is chosen. Those who share a batch share it: their queries go to a server with
+// one system call, and their responses come in together.
+func (x *exchange) choose(b *message.Batch) int {
+	switch {
+	case b == nil:
+		return int(x.random.uint16())
+	case b.Choice == 0:
+		b.Choice = x.random.uint16() | 1<<15
+	}
+	return int(b.Choice)
 }
 
 // step does what is due, and has the exchange woken at the next moment at which something is. mu is held.
@@ -258,7 +270,7 @@ func (x *exchange) sendUDP(t *try, now time.Time) error {
 	}
 	if x.batch != nil {
 		x.refs.Add(1)
-		x.batch.Add(t)
+		x.batch.Add(t.socket, t)
 		return nil
 	}
 	if err := t.write(); err != nil {
@@ -289,10 +301,9 @@ func (x *exchange) writeAgain(t *try, now time.Time) error {
 	return err
 }
 
-// Release implements message.Held: it sends a UDP try that was put off.
-func (t *try) Release() {
-	x := t.exchange
-	if t.write() == nil {
+// sent notes what came of writing a try that was put off, and gives back the reference that it had meanwhile.
+func (x *exchange) sent(t *try, err error) {
+	if err == nil {
 		x.release()
 		return
 	}

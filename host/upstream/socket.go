@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weirdns/weir/host/datagram"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -34,6 +35,7 @@ const readSize = 4096
 type socket struct {
 	server *server
 	conn   net.Conn
+	out    *datagram.Socket // conn, if it is one of the system
 	opened time.Time
 	batch  message.Batch // of the reader
 	single bool          // for one query only
@@ -83,6 +85,32 @@ func (k *socket) add(t *try, r *random, now time.Time) bool {
 	k.retired = k.single
 	binary.BigEndian.PutUint16(t.out[2:], id)
 	return true
+}
+
+// Send implements message.Sender: it writes tries that were put off.
+func (k *socket) Send(held []any) {
+	if k.out == nil {
+		for _, h := range held {
+			t := h.(*try)
+			t.exchange.sent(t, t.write())
+		}
+		return
+	}
+	lot := datagram.GetLot()
+	for len(held) > 0 {
+		n := min(len(held), datagram.Size)
+		for _, h := range held[:n] {
+			lot.Add(h.(*try).out[2:])
+		}
+		k.out.Write(lot)
+		for i, h := range held[:n] {
+			t := h.(*try)
+			t.exchange.sent(t, lot.Err(i))
+		}
+		lot.Reset()
+		held = held[n:]
+	}
+	lot.Put()
 }
 
 // drop takes t out of those that wait and reports whether it was among them. If not, an outcome has been posted or will be at once. The socket
@@ -297,7 +325,7 @@ func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error)
 	if err != nil {
 		return nil, err
 	}
-	k := &socket{server: s, conn: conn, opened: now}
+	k := &socket{server: s, conn: conn, out: datagram.Of(conn), opened: now}
 	s.sockets.mu.Lock()
 	defer s.sockets.mu.Unlock()
 	k.single = s.sockets.retired // somebody has chosen the server before it was
