@@ -13,6 +13,44 @@ import (
 	"github.com/weirdns/weir/host/internal/testcert"
 )
 
+// TestPeersProxy: kdig says in whose name it asks.
+func TestPeersProxy(t *testing.T) {
+	balanced := freeAddr(t)
+	startWeir(t, `
+[[listener]]
+address = %q
+proxy_protocol = ["127.0.0.1"]
+chain = "main"
+[[listener.scope]]
+clients = ["192.0.2.0/24"]
+chain = "inside"
+[table.home]
+zonefile = "home.zone"
+[upstream.none]
+servers = ["192.0.2.53"]
+[chain.main]
+filters = ["refuse"]
+upstream = "none"
+[chain.inside]
+filters = ["authority"]
+upstream = "none"
+[filter.refuse]
+module = "rules"
+[filter.refuse.config]
+rule = [ { zone = ".", rcode = "REFUSED" } ]
+[filter.authority.config]
+zones = ["home"]
+`, balanced)
+	host, port, _ := strings.Cut(balanced, ":")
+	for proxy, want := range map[string]string{"192.0.2.7-192.0.2.1": "NOERROR", "198.51.100.7-198.51.100.1": "REFUSED"} {
+		for _, transport := range []string{"+notcp", "+tcp"} {
+			if out := ask(t, "kdig", "@"+host, "-p", port, transport, "+proxy="+proxy, "www.home.arpa", "A"); !strings.Contains(out, "status: "+want) {
+				t.Errorf("%s as %s: no %s in\n%s", transport, proxy, want, out)
+			}
+		}
+	}
+}
+
 // TestPeersEncrypted: kdig and curl ask over TLS, HTTPS and QUIC. kdig checks the certificate, and pads what it asks over TLS and QUIC.
 func TestPeersEncrypted(t *testing.T) {
 	dir, secure, https := t.TempDir(), freeAddr(t), freeAddr(t)

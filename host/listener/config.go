@@ -45,6 +45,9 @@ type Config struct {
 	ClientCA string `koanf:"client_ca"`
 	// Path is that of the URL for "https"; the default is "/dns-query".
 	Path string `koanf:"path"`
+	// ProxyProtocol are networks of load balancers, prefixes or addresses, which say in whose name they connect or send with the PROXY protocol,
+	// version 2. They have to: what comes from them without is closed or ignored. Others need not, and can't. It is not for QUIC.
+	ProxyProtocol []string `koanf:"proxy_protocol"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
 	// Scope selects other chains by the address of the client, or the path.
@@ -162,6 +165,14 @@ func (c Config) Validate() error {
 	c.validateProtocols(bad)
 	if c.Chain == "" {
 		bad("chain", "is missing: name the chain for the queries that come here")
+	}
+	for i, text := range c.ProxyProtocol {
+		if _, err := parsePrefix(text); err != nil {
+			bad(fmt.Sprintf("proxy_protocol[%d]", i), "%w", err)
+		}
+	}
+	if len(c.ProxyProtocol) > 0 && slices.Contains(c.Protocols, "quic") {
+		bad("proxy_protocol", "is not for \"quic\", whose connections have no place for it: write a [[listener]] for that")
 	}
 	within := func(key string, value, least, most int) {
 		if value < least || value > most {
@@ -305,6 +316,17 @@ func (c Config) Scopes() (map[string]*Scopes, error) {
 		all[path] = NewScopes(prefixes[path], scopes[path])
 	}
 	return all, nil
+}
+
+// proxies returns the matcher for c.ProxyProtocol. c has been validated.
+func (c Config) proxies() *Scopes {
+	var prefixes []netip.Prefix
+	for _, text := range c.ProxyProtocol {
+		if p, err := parsePrefix(text); err == nil {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return NewScopes(prefixes, make([]int, len(prefixes)))
 }
 
 // addrPort returns the address to listen at. The zero address stands for all addresses of both families.

@@ -51,6 +51,11 @@ func TestConfigValidate(t *testing.T) {
 		{"QUIC and UDP", func(c *Config) {
 			c.Protocols, c.Certificate, c.Key = []string{"quic", "udp"}, "cert.pem", "key.pem"
 		}, `protocols: "quic" and "udp" can't share a port of UDP`},
+		{"PROXY protocol", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "2001:db8::1"} }, ""},
+		{"PROXY protocol of nobody", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "balancer"} }, `proxy_protocol[1]: "balancer" is not a prefix`},
+		{"PROXY protocol over QUIC", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ProxyProtocol = []string{"quic"}, "cert.pem", "key.pem", []string{"10.0.0.0/8"}
+		}, `proxy_protocol: is not for "quic"`},
 		{"path without HTTPS", func(c *Config) { c.Path = "/q" }, "path: is of no use"},
 		{"path of a scope without HTTPS", func(c *Config) { c.Scope = []ScopeConfig{{nil, "a", "/a"}} }, "scope[0].path: is of no use"},
 		{"no path", func(c *Config) {

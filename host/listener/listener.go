@@ -68,6 +68,7 @@ type Listener struct {
 	addr    netip.AddrPort
 	jobs    jobs
 	clients registry
+	proxies *Scopes // who has to say in whose name it sends; nil: nobody
 
 	messageTimeout, writeTimeout, handshakeTimeout time.Duration    // for tests
 	certificateTick                                <-chan time.Time // for tests; nil: every second
@@ -108,6 +109,9 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 	l.httpsIn, l.quicIn = entranceOf(message.HTTPS), entranceOf(message.QUIC)
 	if config.Encrypted() {
 		l.keeper = &keeper{config: config, log: env.Log.With("listener", config.Address), expires: env.Metrics.expiry(config.Address), now: env.Now}
+	}
+	if len(config.ProxyProtocol) > 0 {
+		l.proxies = config.proxies()
 	}
 	l.clients = registry{max: config.TCPMaxClients, perClient: config.TCPMaxPerClient}
 	return l, nil

@@ -116,6 +116,9 @@ func (s *quicServer) serve(ctx context.Context, config *tls.Config, unidirection
 // enter takes a connection in whose handshake has begun. The context ends with the connection.
 func (s *quicServer) enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	addr := info.RemoteAddr.(*net.UDPAddr).AddrPort()
+	if s.listener.isProxy(addr.Addr().Unmap()) { // QUIC has no place to say in whose name it is
+		return nil, errProxy
+	}
 	g := newGuest(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), s.code)
 	g.begin() // the handshake, so that it is not taken for idle
 	if !s.listener.enter(s.in, &g.member) {

@@ -23,7 +23,7 @@ type registry struct {
 // member is an open connection, whatever goes over it.
 type member struct {
 	addr      netip.AddrPort
-	client    netip.Prefix
+	client    netip.Prefix        // the zero Prefix until it is known
 	inFlight  atomic.Int64        // queries
 	idleSince atomic.Int64        // when the last response was written, or the connection came; Unix nanoseconds
 	cut       func()              // ends it at once; it never waits
@@ -68,11 +68,27 @@ func clientOf(addr netip.Addr) netip.Prefix {
 func (r *registry) add(c *member) (ok bool, evicted *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.admit(c)
+}
+
+// identify is add for a connection that is there, and turns out to be a client's: one that has no client yet counts among all only.
+func (r *registry) identify(c *member, client netip.Prefix) (ok bool, evicted *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, open := r.open[c]; !open { // it had to make room
+		return false, nil
+	}
+	r.delete(c)
+	c.client = client
+	return r.admit(c)
+}
+
+func (r *registry) admit(c *member) (ok bool, evicted *member) {
 	if r.open == nil {
 		r.open, r.byClient = map[*member]struct{}{}, map[netip.Prefix]int{}
 	}
 	switch {
-	case r.byClient[c.client] >= r.perClient:
+	case c.client.IsValid() && r.byClient[c.client] >= r.perClient:
 		evicted = r.idleLongest(func(o *member) bool { return o.client == c.client })
 	case len(r.open) >= r.max:
 		evicted = r.idleLongest(func(*member) bool { return true })

@@ -66,6 +66,10 @@ func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *ent
 			return
 		}
 		c := newConnection(l, e, nc, addr)
+		proxied := l.isProxy(addr.Addr())
+		if proxied {
+			c.client = netip.Prefix{}
+		}
 		if !l.enter(e, &c.member) {
 			nc.Close()
 			continue
@@ -73,7 +77,7 @@ func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *ent
 		all.Go(func() {
 			defer l.leave(e, &c.member)
 			defer nc.Close()
-			if config == nil || c.handshake(config) {
+			if (!proxied || c.introduce()) && (config == nil || c.handshake(config)) {
 				use(c)
 			}
 			c.linger()
