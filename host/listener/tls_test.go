@@ -544,3 +544,17 @@ func listen(t *testing.T, c Config) error {
 	defer l.Close()
 	return l.Listen(t.Context())
 }
+
+// TestNewClientAmongSlowHandshakes: however many clients begin handshakes and say no more, the next one gets its answer.
+func TestNewClientAmongSlowHandshakes(t *testing.T) {
+	config := overTLS()
+	config.TCPMaxClients, config.TCPMaxPerClient = 50, 50
+	r := startSecured(t, nil, config)
+	for range 200 {
+		r.dial(t, "tcp").Write([]byte{22, 3, 1})
+	}
+	exchange(t, r.dialTLS(t, r.client("dot")), mt.Canary())
+	if got := r.metric(t, "connections_refused_total", "tls", "idle"); got < 150 {
+		t.Errorf("%v connections made room, want 151", got)
+	}
+}
