@@ -164,7 +164,7 @@ func (e *encrypted) clients(t *testing.T) []client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { qc.CloseWithError(0, "") }) //nolint:errcheck // it has none
+	t.Cleanup(func() { qc.CloseWithError(0, "") })
 	overQUIC := func(msg []byte) ([]byte, error) {
 		s, err := qc.OpenStreamSync(t.Context())
 		if err != nil {

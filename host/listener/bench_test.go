@@ -9,7 +9,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
-	"golang.org/x/net/http2"
 
 	"github.com/weirdns/weir/host/internal/testcert"
 )
@@ -82,7 +81,7 @@ func BenchmarkTLS(b *testing.B) {
 func BenchmarkHTTPS(b *testing.B) {
 	addr, config := startBench(b, overHTTPS())
 	for version, transport := range map[string]http.RoundTripper{
-		"2": &http2.Transport{TLSClientConfig: config}, "3": &http3.Transport{TLSClientConfig: config},
+		"2": &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true}, "3": &http3.Transport{TLSClientConfig: config},
 	} {
 		b.Run(version, func(b *testing.B) {
 			c := &http.Client{Transport: transport}

@@ -41,7 +41,7 @@ func (s *secured) http(t *testing.T, version string) *http.Client {
 		t.Cleanup(h1.CloseIdleConnections)
 		transport = h1
 	case "HTTP/2.0":
-		h2 := &http2.Transport{TLSClientConfig: config}
+		h2 := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
 		t.Cleanup(h2.CloseIdleConnections)
 		transport = h2
 	case "HTTP/3.0":

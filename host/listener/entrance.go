@@ -145,17 +145,8 @@ func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, 
 	return e.refuse(j, rcode, nil), false
 }
 
-// answer is begin and what has to follow, for who has a goroutine for the query that may wait. path is that of the URL, over HTTPS. A query
-// for which there is no room is shed.
-func (e *entrance) answer(ctx context.Context, j *job, msg []byte, client netip.AddrPort, path string) (out []byte) {
-	out, ok := e.parse(j, msg, true, client, e.now())
-	if !ok {
-		return out
-	}
-	return e.resolve(ctx, j, path)
-}
-
-// resolve is answer for a query that has been parsed.
+// resolve is the second half of begin and what has to follow, for who has a goroutine for the query that may wait. path is that of the URL, over
+// HTTPS. A query for which there is no room is shed.
 func (e *entrance) resolve(ctx context.Context, j *job, path string) (out []byte) {
 	j.exchange.Query.Path = path
 	out, done := e.advance(ctx, j, stepBegin)
