@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weirdns/weir/host/message"
 )
@@ -23,6 +24,8 @@ type doh struct {
 	in     *entrance
 	paths  map[string]bool
 	altSvc string // where there is HTTP/3 (RFC 7838 section 3)
+
+	read, write time.Duration // how long the content of a request, and a response may take; over HTTP/3, where no server sees to that
 }
 
 func newDoH(config Config, in *entrance) *doh {
@@ -58,6 +61,10 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer m.end()
 	if r.ProtoMajor < 3 {
 		w.Header().Set("Alt-Svc", h.altSvc)
+	} else {
+		c, now := http.NewResponseController(w), time.Now()
+		c.SetReadDeadline(now.Add(h.read))   //nolint:errcheck // then the stream has ended
+		c.SetWriteDeadline(now.Add(h.write)) //nolint:errcheck // as above
 	}
 	switch {
 	case len(r.RequestURI) > maxURL:

@@ -32,6 +32,7 @@ const (
 func (l *Listener) serveHTTPS(ctx, work context.Context) {
 	handler := newDoH(l.config, l.httpsIn)
 	handler.altSvc = http3.NextProtoH3 + `=":` + strconv.Itoa(int(l.addr.Port())) + `"; ma=` + strconv.Itoa(altSvcAge)
+	handler.read, handler.write = l.messageTimeout, l.env.Budget+l.writeTimeout // from the request on, so that it has the time of the query in it
 	var both sync.WaitGroup
 	both.Go(func() { l.serveHTTP(ctx, work, handler) })
 	both.Go(func() { l.serveHTTP3(ctx, work, handler) })
@@ -45,8 +46,8 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 	protocols.SetHTTP2(true)
 	server := &http.Server{
 		Handler: handler, Protocols: &protocols, MaxHeaderBytes: maxHeaders,
-		ReadHeaderTimeout: l.messageTimeout, ReadTimeout: l.messageTimeout, IdleTimeout: l.config.TCPIdleTimeout,
-		WriteTimeout: l.env.Budget + l.writeTimeout, // from the request on, so that it has the time of the query in it
+		ReadHeaderTimeout: l.messageTimeout, ReadTimeout: handler.read, IdleTimeout: l.config.TCPIdleTimeout,
+		WriteTimeout: handler.write,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, WriteByteTimeout: l.writeTimeout, MaxReadFrameSize: 16 << 10, MaxDecoderHeaderTableSize: 4 << 10,
 			MaxReceiveBufferPerConnection: 4 * streamWindow, MaxReceiveBufferPerStream: streamWindow,

@@ -39,6 +39,7 @@ var errConnections = errors.New("too many connections")
 type guest struct {
 	member
 	conn    atomic.Pointer[quic.Conn] // nil until the handshake is done
+	greeted atomic.Bool               // the handshake is over, one way or the other
 	ending  context.Context           // done when the connection is to take no more queries
 	endSoon context.CancelFunc
 }
@@ -97,12 +98,11 @@ func (s *quicServer) serve(ctx context.Context, config *tls.Config, unidirection
 		all.Go(func() {
 			g := conn.Context().Value(guestKey{}).(*guest)
 			g.conn.Store(conn)
+			result := s.in.counters.whole
 			if conn.ConnectionState().TLS.DidResume {
-				s.in.counters.resumed.Inc()
-			} else {
-				s.in.counters.whole.Inc()
+				result = s.in.counters.resumed
 			}
-			s.handshakes.Add(-1)
+			s.greet(g, result)
 			g.end()
 			use(conn, g)
 		})
@@ -128,14 +128,19 @@ func (s *quicServer) enter(ctx context.Context, info *quic.ClientInfo) (context.
 	s.present.Add(1)
 	context.AfterFunc(ctx, func() {
 		defer s.present.Done()
-		if g.conn.Load() == nil {
-			s.handshakes.Add(-1)
-			s.in.counters.failed.Inc()
-		}
+		s.greet(g, s.in.counters.failed)
 		g.endSoon()
 		s.listener.leave(s.in, &g.member)
 	})
 	return context.WithValue(ctx, guestKey{}, g), nil
+}
+
+// greet counts the result of a handshake, once.
+func (s *quicServer) greet(g *guest, result counter) {
+	if g.greeted.CompareAndSwap(false, true) {
+		s.handshakes.Add(-1)
+		result.Inc()
+	}
 }
 
 // part closes a connection whose last response may still be on its way.
