@@ -41,7 +41,8 @@ type Config struct {
 	HealthyRCODEs []string `koanf:"healthy_rcodes"`
 	// Probe is the query that a probe asks: NAME TYPE, and "rd" to have RD set. Default ". NS".
 	Probe string `koanf:"probe"`
-	// MaxConcurrent limits the queries that wait for this group. 0 is no limit.
+	// MaxConcurrent limits the queries that wait for this group, so that servers that say nothing don't take the room of those that do. 0 means
+	// the default, 1024, a quarter of what a listener waits for; -1 means that there is no limit.
 	MaxConcurrent int `koanf:"max_concurrent"`
 	// OverLimit is what a query above MaxConcurrent gets: "refused", a REFUSED response with an Extended DNS Error (the
 	// default), or "stale", which counts as no response, so that a cache in front answers with stale data if it has some.
@@ -81,18 +82,18 @@ const (
 // presets are the defaults. Those of CoreDNS are from its plugin/forward and plugin/pkg/proxy.
 var presets = map[string]Config{
 	"": {
-		Transport: "auto", Policy: "random", MaxFails: 2, Expire: 10 * time.Second,
+		Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: 1024, Expire: 10 * time.Second,
 		HealthCheck: time.Second, // a server that is down gets at most one packet a second
 		Probe:       ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second,
 		DialTimeout: time.Second, // a handshake that takes longer than that comes too late for the query
 		AllDown:     "spray", Case: "keep",
 	},
 	"coredns": {
-		Transport: "auto", Policy: "random", MaxFails: 2, Expire: 10 * time.Second, HealthCheck: 500 * time.Millisecond,
+		Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: 10 * time.Second, HealthCheck: 500 * time.Millisecond,
 		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep",
 	},
 	"nodelocal": {
-		Transport: "tcp", Policy: "random", MaxFails: 2, Expire: 10 * time.Second, HealthCheck: 500 * time.Millisecond,
+		Transport: "tcp", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: 10 * time.Second, HealthCheck: 500 * time.Millisecond,
 		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep",
 	},
 }
@@ -106,6 +107,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.Transport, d.Transport)
 	fill(&c.Policy, d.Policy)
 	fill(&c.MaxFails, d.MaxFails)
+	fill(&c.MaxConcurrent, d.MaxConcurrent)
 	fill(&c.Expire, d.Expire)
 	fill(&c.HealthCheck, d.HealthCheck)
 	fill(&c.Probe, d.Probe)
@@ -206,8 +208,8 @@ func (c Config) Validate(policy Policy) error {
 	if c.MaxFails < -1 {
 		wrong("max_fails", "%d: want a number of tries, or -1 for a server that never counts as down", c.MaxFails)
 	}
-	if c.MaxConcurrent < 0 {
-		wrong("max_concurrent", "%d: want a number of queries, or 0 for no limit", c.MaxConcurrent)
+	if c.MaxConcurrent < -1 {
+		wrong("max_concurrent", "%d: want a number of queries, or -1 for no limit", c.MaxConcurrent)
 	}
 	for i, name := range c.HealthyRCODEs {
 		if _, err := parseRCODE(name); err != nil {

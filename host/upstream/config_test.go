@@ -49,7 +49,7 @@ func TestValidate(t *testing.T) {
 		{"expire", Config{Servers: one, Expire: -1}, `expire: -1ns: want 10ms to 1h`},
 		{"health_check", Config{Servers: one, HealthCheck: time.Millisecond}, `health_check: 1ms: want 10ms to 1h`},
 		{"max_fails", Config{Servers: one, MaxFails: -2}, `max_fails: -2: want a number of tries, or -1 for a server that never counts as down`},
-		{"max_concurrent", Config{Servers: one, MaxConcurrent: -1}, `max_concurrent: -1: want a number of queries, or 0 for no limit`},
+		{"max_concurrent", Config{Servers: one, MaxConcurrent: -2}, `max_concurrent: -2: want a number of queries, or -1 for no limit`},
 		{"healthy_rcodes", Config{Servers: one, HealthyRCODEs: []string{"noerror", "FINE"}}, `healthy_rcodes[1]: "FINE" is not an RCODE: want a name such as NOERROR or SERVFAIL`},
 		{"probe", Config{Servers: one, Probe: "."}, `probe: ".": want NAME TYPE or NAME TYPE rd`},
 		{"probe type", Config{Servers: one, Probe: ". NX"}, `probe: "NX" is not a type`},
@@ -77,7 +77,7 @@ func TestValidate(t *testing.T) {
 
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
-	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
+	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
 		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", Norecurse: NorecurseRefuse}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
