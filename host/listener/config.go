@@ -59,13 +59,14 @@ type Config struct {
 	// a TCP connection waits before its next query is read.
 	MaxInFlight int `koanf:"max_in_flight"`
 	// TCPIdleTimeout is when a connection without queries is closed, 100 ms to 10 minutes. This and the following are for what is on top of
-	// TCP, too.
+	// TCP, too. QUIC has 30 s.
 	TCPIdleTimeout time.Duration `koanf:"tcp_idle_timeout"`
-	// TCPMaxClients bounds the connections. When there are as many, the one that has been idle longest makes room for the next.
+	// TCPMaxClients bounds the connections, those over QUIC included. When there are as many, the one that has been idle longest makes room for the next.
 	TCPMaxClients int `koanf:"tcp_max_clients"`
 	// TCPMaxPerClient bounds the connections from one address, in the same way.
 	TCPMaxPerClient int `koanf:"tcp_max_per_client"`
-	// TCPMaxInFlight bounds the queries of one connection that are being waited for. Its next query is read when one is answered.
+	// TCPMaxInFlight bounds the queries of one connection that are being waited for. Its next query is read when one is answered. Over HTTPS and
+	// QUIC it is 100.
 	TCPMaxInFlight int `koanf:"tcp_max_in_flight"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,7 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := r.Context().Value(memberKey{}).(*member)
 	m.begin()
 	defer m.end()
+	defer h.recover()
 	if r.ProtoMajor < 3 {
 		w.Header().Set("Alt-Svc", h.altSvc)
 	} else {
@@ -76,6 +78,21 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.resolve(w, r, m)
 	}
+}
+
+// recover ends a request by a panic as one without a response, and counts it; the servers would write the stack to a log for each.
+func (h *doh) recover() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v != http.ErrAbortHandler {
+		h.in.counters.panics.Inc()
+		h.in.logPanic.Do(func() {
+			h.in.log.Error("a request caused a panic; further ones are only counted", "panic", v, "transport", h.in.transport.String(), "stack", string(debug.Stack()))
+		})
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // resolve answers a request with a DNS message in it.

@@ -216,6 +216,27 @@ func TestHTTPPadding(t *testing.T) {
 	}
 }
 
+// TestHTTPPanic: a panic outside of the handler of queries costs its request, and is counted.
+func TestHTTPPanic(t *testing.T) {
+	r := startSecured(t, nil, overHTTPS())
+	for i, version := range versions {
+		c := r.http(t, version)
+		do(t, c, request(t, "GET", r.url(encoded(mt.Canary())), nil))
+		r.jobs.mu.Lock()
+		r.jobs.free = append(r.jobs.free, nil) // what a mistake would leave
+		r.jobs.mu.Unlock()
+		if resp, err := c.Do(request(t, "POST", r.url("/dns-query"), mt.Canary(), "Content-Type", dnsMessage)); err == nil {
+			resp.Body.Close()
+			t.Errorf("%s: got %s", version, resp.Status)
+		}
+		r.wantMetric(t, float64(i+1), "panics_total")
+	}
+	r.stop()
+	if got := strings.Count(r.log.String(), "caused a panic"); got != 1 {
+		t.Errorf("%d panics are in the log, want the first:\n%s", got, r.log)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	r := startSecured(t, nil, overHTTPS())
 	for _, tt := range []struct {

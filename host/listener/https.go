@@ -129,7 +129,7 @@ func (l *Listener) serveHTTP3(ctx, work context.Context, handler *doh) {
 		<-ctx.Done()
 		server.Shutdown(work) //nolint:errcheck // it tells clients to go away, and returns when they have gone
 	}()
-	q := &quicServer{listener: l, in: l.httpsIn, code: quic.ApplicationErrorCode(http3.ErrCodeNoError)} // RFC 9114 section 8.1: retry elsewhere
+	q := &quicServer{listener: l, in: l.httpsIn, code: quic.ApplicationErrorCode(http3.ErrCodeNoError)}
 	q.serve(ctx, l.keeper.server(nil, http3.NextProtoH3), controlStreams, func(conn *quic.Conn, g *guest) {
 		served := make(chan struct{})
 		go func() {
