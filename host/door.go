@@ -10,10 +10,10 @@ import (
 )
 
 // door is where queries of one listener enter: it finds the chain for a client. The longest prefix that holds the client's address decides, at
-// first among the scopes with the path of the query, then among those without a path; else it is the chain of the listener.
+// first among the scopes with a name of the client, then among those with the path of the query, then among the others; else it is the
+// chain of the listener.
 type door struct {
-	scopes *listener.Scopes
-	paths  map[string]*listener.Scopes
+	scopes listener.Matchers
 	chains []*chain.Chain // by scope
 	other  *chain.Chain
 	index  uint16 // of the listener
@@ -27,10 +27,9 @@ func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*
 		d.chains = append(d.chains, chains[s.Chain])
 	}
 	var err error
-	if d.paths, err = c.Scopes(); err != nil {
+	if d.scopes, err = c.Matchers(); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", c.Address, err)
 	}
-	d.scopes = d.paths[""]
 	return d, nil
 }
 
@@ -38,26 +37,13 @@ func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*
 func (d *door) Begin(x *chain.Exchange) bool {
 	q := &x.Query
 	q.Listener = d.index // as it is now: it may be another one after a reload
-	scope, ok := 0, false
-	if q.Path != "" {
-		if s := d.paths[q.Path]; s != nil {
-			scope, ok = s.Find(q.Client.Addr())
-		}
-	}
-	ofPath := ok
-	if !ok {
-		scope, ok = d.scopes.Find(q.Client.Addr())
-	}
+	scope, key, ok := d.scopes.Find(q)
 	if ok {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {
 			name := d.chains[scope].Name()
-			what := "clients"
-			if ofPath {
-				what = "path"
-			}
 			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].%s}: chain %s",
-				q.Client.Addr(), q.Listener, scope, what, name)
+				q.Client.Addr(), q.Listener, scope, key, name)
 		}
 		return d.chains[scope].Begin(x)
 	}

@@ -33,7 +33,8 @@ import (
 type encrypted struct {
 	*reloading
 	authority *testcert.Authority
-	mu        sync.Mutex // guards following
+	pair      tls.Certificate // of clients; the zero value for none
+	mu        sync.Mutex      // guards following
 	asked     [][]byte
 }
 
@@ -142,7 +143,11 @@ func (e *encrypted) clients(t *testing.T) []client {
 	t.Helper()
 	addrs := e.Addrs()
 	config := func(alpn string) *tls.Config {
-		return &tls.Config{RootCAs: e.authority.Pool(), ServerName: "dns.example", NextProtos: []string{alpn}}
+		c := &tls.Config{RootCAs: e.authority.Pool(), ServerName: "dns.example", NextProtos: []string{alpn}}
+		if e.pair.Leaf != nil {
+			c.Certificates = []tls.Certificate{e.pair}
+		}
+		return c
 	}
 	stream := func(c net.Conn, err error) func([]byte) ([]byte, error) {
 		if err != nil {
@@ -333,6 +338,33 @@ func TestPathScopes(t *testing.T) {
 		trail, err := e.Explain(t.Context(), explain.Question{Name: "www.example", Listener: e.file().Listeners[2].Address, Over: message.HTTPS, Path: path})
 		if err != nil || trail.Over != "https" {
 			t.Fatalf("%s: %v, %v", path, trail, err)
+		}
+	}
+}
+
+// TestNameScopes: the name in the certificate of a client selects the chain, over each transport that has certificates.
+func TestNameScopes(t *testing.T) {
+	e := startEncrypted(t)
+	e.write("ca.pem", string(e.authority.PEM()))
+	text := strings.ReplaceAll(e.text("NXDOMAIN"), "key = \"key.pem\"\nchain = \"main\"\n", `key = "key.pem"
+client_ca = "ca.pem"
+chain = "main"
+[[listener.scope]]
+names = ["Laptop.example", "phone.example"]
+chain = "kids"
+`)
+	e.write("names.toml", text)
+	e.Server = serve(t, filepath.Join(filepath.Dir(e.path), "names.toml"))
+	for name, want := range map[string]int{"laptop.example": dns.RcodeRefused, "phone.example": dns.RcodeRefused, "desk.example": 0} {
+		e.pair = e.authority.Pair(name)
+		for _, c := range e.clients(t) {
+			got, want := c.askFor(t, "www.example.").Rcode, want
+			if c.name == "udp" || c.name == "tcp" {
+				want = 0
+			}
+			if got != want {
+				t.Errorf("%s over %s: got %s, want %s", name, c.name, dns.RcodeToString[got], dns.RcodeToString[want])
+			}
 		}
 	}
 }

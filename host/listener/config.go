@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weirdns/weir/host/message"
 )
 
 // Defaults of Config, each with its reason.
@@ -71,14 +73,16 @@ type Config struct {
 }
 
 // ScopeConfig is one [[listener.scope]]: clients that get a chain of their own. The longest prefix that holds the client's address
-// counts, whatever the order; but scopes with the path of a query count before those without.
+// counts, whatever the order; but scopes with a name of the client count before those with the path of a query, and these before all others.
 type ScopeConfig struct {
-	// Clients are prefixes such as "10.0.0.0/8", or single addresses. With a path, none means all.
+	// Clients are prefixes such as "10.0.0.0/8", or single addresses. With a path or names, none means all.
 	Clients []string `koanf:"clients"`
 	// Chain is the name of the chain.
 	Chain string `koanf:"chain"`
 	// Path is that of the URL, over "https" only. The listener answers at each path that a scope has, and at its own.
 	Path string `koanf:"path"`
+	// Names are names in the certificates of clients: DNS names of theirs, or common names. They are for listeners with a client_ca.
+	Names []string `koanf:"names"`
 }
 
 // protocol is what a listener can offer.
@@ -233,7 +237,7 @@ func (c Config) validateProtocols(bad func(key, format string, args ...any)) {
 
 func (c Config) validateScopes(bad func(key, format string, args ...any)) {
 	type client struct {
-		path   string
+		by     string // the path, or = and a name
 		prefix netip.Prefix
 	}
 	owner := map[client]string{}
@@ -246,25 +250,39 @@ func (c Config) validateScopes(bad func(key, format string, args ...any)) {
 		if s.Chain == "" {
 			bad(key+"chain", "is missing: name the chain for these clients")
 		}
-		if len(s.Clients) == 0 && s.Path == "" {
+		if len(s.Clients) == 0 && s.Path == "" && len(s.Names) == 0 {
 			bad(key+"clients", "is empty: list prefixes such as \"10.0.0.0/8\"")
 		}
 		c.validatePath(key+"path", s.Path, bad)
+		switch {
+		case len(s.Names) > 0 && c.ClientCA == "":
+			bad(key+"names", "are of no use: without client_ca, clients show no certificate")
+		case len(s.Names) > 0 && s.Path != "":
+			bad(key+"names", "can't be beside {scope[%d].path}: write a scope for each", i)
+		case slices.Contains(s.Names, ""):
+			bad(key+"names", "has an empty name")
+		}
 		for j, text := range s.clients() {
 			at := fmt.Sprintf("%sclients[%d]", key, j)
-			if len(s.Clients) == 0 {
+			switch {
+			case len(s.Clients) > 0:
+			case s.Path != "":
 				at = key + "path"
+			default:
+				at = key + "names"
 			}
 			p, err := parsePrefix(text)
 			if err != nil {
 				bad(at, "%w", err)
 				continue
 			}
-			if first, twice := owner[client{s.Path, p}]; twice {
-				bad(at, "%v is there twice, first in {%s}", p, first)
-				continue
+			for _, by := range s.by() {
+				if first, twice := owner[client{by, p}]; twice {
+					bad(at, "%v is there twice, first in {%s}", p, first)
+					break
+				}
+				owner[client{by, p}] = at
 			}
-			owner[client{s.Path, p}] = at
 		}
 	}
 }
@@ -281,9 +299,21 @@ func (c Config) validatePath(key, path string, bad func(key, format string, args
 	}
 }
 
-// clients are the prefixes of a scope: all addresses when it has only a path.
+// by is what a client has to have beside its address: the path, or = and one of the names, which no path begins with.
+func (s ScopeConfig) by() []string {
+	if len(s.Names) == 0 {
+		return []string{s.Path}
+	}
+	var all []string
+	for _, name := range s.Names {
+		all = append(all, "="+strings.ToLower(name))
+	}
+	return all
+}
+
+// clients are the prefixes of a scope: all addresses when it has only a path or names.
 func (s ScopeConfig) clients() []string {
-	if len(s.Clients) == 0 && s.Path != "" {
+	if len(s.Clients) == 0 && (s.Path != "" || len(s.Names) > 0) {
 		return []string{"0.0.0.0/0", "::/0"}
 	}
 	return s.Clients
@@ -300,23 +330,57 @@ func (c Config) Paths() []string {
 	return paths
 }
 
-// Scopes returns the matchers for c.Scope, by path, "" for scopes without: they find the index in that slice. c has been validated.
-func (c Config) Scopes() (map[string]*Scopes, error) {
+// Matchers find the scope of a client: its index in Config.Scope.
+type Matchers struct {
+	Plain  *Scopes            // by address alone
+	ByPath map[string]*Scopes // by the path of the URL, and address
+	ByName map[string]*Scopes // by a name in the certificate, and address
+}
+
+// Matchers returns those for c.Scope. c has been validated.
+func (c Config) Matchers() (Matchers, error) {
 	prefixes, scopes := map[string][]netip.Prefix{}, map[string][]int{}
 	for i, s := range c.Scope {
 		for _, text := range s.clients() {
 			p, err := parsePrefix(text)
 			if err != nil {
-				return nil, fmt.Errorf("scope[%d].clients: %w", i, err)
+				return Matchers{}, fmt.Errorf("scope[%d].clients: %w", i, err)
 			}
-			prefixes[s.Path], scopes[s.Path] = append(prefixes[s.Path], p), append(scopes[s.Path], i)
+			for _, by := range s.by() {
+				prefixes[by], scopes[by] = append(prefixes[by], p), append(scopes[by], i)
+			}
 		}
 	}
-	all := map[string]*Scopes{"": NewScopes(prefixes[""], scopes[""])}
-	for path := range prefixes {
-		all[path] = NewScopes(prefixes[path], scopes[path])
+	m := Matchers{Plain: NewScopes(prefixes[""], scopes[""]), ByPath: map[string]*Scopes{}, ByName: map[string]*Scopes{}}
+	for by := range prefixes {
+		if name, ok := strings.CutPrefix(by, "="); ok {
+			m.ByName[name] = NewScopes(prefixes[by], scopes[by])
+		} else if by != "" {
+			m.ByPath[by] = NewScopes(prefixes[by], scopes[by])
+		}
 	}
-	return all, nil
+	return m, nil
+}
+
+// Find returns the scope of the client of q, and the key of its [ScopeConfig] that decided; ok is false when it is in none.
+func (m *Matchers) Find(q *message.Query) (scope int, key string, ok bool) {
+	client := q.Client.Addr()
+	for _, name := range q.Names {
+		if s := m.ByName[name]; s != nil {
+			if scope, ok = s.Find(client); ok {
+				return scope, "names", true
+			}
+		}
+	}
+	if q.Path != "" {
+		if s := m.ByPath[q.Path]; s != nil {
+			if scope, ok = s.Find(client); ok {
+				return scope, "path", true
+			}
+		}
+	}
+	scope, ok = m.Plain.Find(client)
+	return scope, "clients", ok
 }
 
 // proxies returns the matcher for c.ProxyProtocol. c has been validated.

@@ -118,6 +118,7 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 
 // answer returns the response to the query msg, which is in j's buffers.
 func (h *doh) answer(j *job, r *http.Request, m *member, msg []byte) ([]byte, *problem) {
+	j.names = m.names
 	out, ok := h.in.parse(j, msg, true, m.addr, h.in.now())
 	switch {
 	case ok:

@@ -179,7 +179,7 @@ func TestHTTPCaching(t *testing.T) {
 func TestPaths(t *testing.T) {
 	config := overHTTPS()
 	config.Path = "/q"
-	config.Scope = []ScopeConfig{{nil, "kids", "/kids"}}
+	config.Scope = []ScopeConfig{{nil, "kids", "/kids", nil}}
 	r := startSecured(t, nil, config)
 	c := r.http(t, "HTTP/2.0")
 	for path, want := range map[string]int{"/q": 200, "/kids": 200, "/dns-query": 404, "/kids/": 404} {

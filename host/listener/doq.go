@@ -87,6 +87,7 @@ func (l *Listener) answerStream(work context.Context, conn *quic.Conn, g *guest,
 // answerQUIC answers a query that came over QUIC. An error is the client's.
 func answerQUIC(work context.Context, e *entrance, j *job, g *guest, msg []byte) ([]byte, error) {
 	q := &j.exchange.Query
+	j.names = g.names
 	out, ok := e.parse(j, msg, true, g.addr, e.now())
 	switch {
 	case out == nil && !ok:

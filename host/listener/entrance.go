@@ -26,6 +26,7 @@ type job struct {
 	counted  bool      // its response is in the metrics, and the log of queries
 	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer      // where a UDP query came from
+	names    []string  // of its client, in the certificate
 
 	// Of a UDP query that waits without a goroutine.
 	listener *Listener
@@ -65,6 +66,7 @@ func (p *jobs) put(j *job) {
 	if j.broken {
 		return
 	}
+	j.names = nil
 	if cap(j.query) > jobQuery {
 		j.query = make([]byte, 0, jobQuery)
 	}
@@ -127,7 +129,7 @@ func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, 
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
-	q.Client, q.Transport, q.Listener, q.Scope, q.Path = client, e.transport, e.index, message.None, ""
+	q.Client, q.Transport, q.Listener, q.Scope, q.Path, q.Names = client, e.transport, e.index, message.None, "", j.names
 	q.Deadline, q.Trace = j.start.Add(e.budget), nil
 	if !whole && rcode != message.Ignore {
 		rcode, ok = message.FORMERR, false

@@ -98,8 +98,9 @@ func (s *quicServer) serve(ctx context.Context, config *tls.Config, unidirection
 		all.Go(func() {
 			g := conn.Context().Value(guestKey{}).(*guest)
 			g.conn.Store(conn)
-			result := s.in.counters.whole
-			if conn.ConnectionState().TLS.DidResume {
+			result, state := s.in.counters.whole, conn.ConnectionState().TLS
+			g.names = clientNames(&state)
+			if state.DidResume {
 				result = s.in.counters.resumed
 			}
 			s.greet(g, result)

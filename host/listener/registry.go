@@ -24,6 +24,7 @@ type registry struct {
 type member struct {
 	addr      netip.AddrPort
 	client    netip.Prefix        // the zero Prefix until it is known
+	names     []string            // of the client, in its certificate
 	inFlight  atomic.Int64        // queries
 	idleSince atomic.Int64        // when the last response was written, or the connection came; Unix nanoseconds
 	cut       func()              // ends it at once; it never waits

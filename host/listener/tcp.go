@@ -142,6 +142,7 @@ func (c *connection) serve(work context.Context) {
 func (c *connection) handle(work context.Context, msg []byte) {
 	e := c.in
 	j := e.jobs.get()
+	j.names = c.names
 	c.begin()
 	out, done := e.begin(j, msg, true, c.addr, e.now())
 	if done {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 )
@@ -67,6 +68,19 @@ func (b *beneath) release() {
 	}
 }
 
+// clientNames are the names in the certificate of a client, which was verified if there is one.
+func clientNames(state *tls.ConnectionState) []string {
+	if len(state.VerifiedChains) == 0 {
+		return nil
+	}
+	leaf := state.VerifiedChains[0][0]
+	var names []string
+	for _, name := range append(leaf.DNSNames, leaf.Subject.CommonName) {
+		names = append(names, strings.ToLower(name))
+	}
+	return names
+}
+
 // handshake makes c a connection with TLS, and reports whether that succeeded.
 func (c *connection) handshake(config *tls.Config) bool {
 	below, timeout := &beneath{Conn: c.socket}, c.listener.handshakeTimeout
@@ -79,7 +93,9 @@ func (c *connection) handshake(config *tls.Config) bool {
 		c.in.counters.failed.Inc()
 		return false
 	}
-	if t.ConnectionState().DidResume {
+	state := t.ConnectionState()
+	c.names = clientNames(&state)
+	if state.DidResume {
 		c.in.counters.resumed.Inc()
 	} else {
 		c.in.counters.whole.Inc()

@@ -109,6 +109,7 @@ type Query struct {
 	Transport Transport
 	Listener  uint16
 	Path      string    // of the URL, over HTTPS; empty when it came otherwise
+	Names     []string  // of the client, in its certificate; usually nil
 	Scope     uint16    // None when no scope selected the chain
 	Deadline  time.Time // when an answer is no use any more: it bounds all work for the query
 	Trace     *Trace    // where to explain what happens to this query; usually nil
