@@ -10,21 +10,26 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/weirdns/weir/host/listener"
+	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
 // What asks a dead upstream takes only a part of what a listener waits for: others' queries are answered as if nothing were. Without the bound of
-// an upstream they are not.
+// an upstream they are not. The defaults have the same proportion, with larger numbers.
 func TestDeadUpstream(t *testing.T) {
+	if one, all := (upstream.Config{}).WithDefaults().MaxConcurrent, listener.DefaultMaxInFlight; 4*one != all {
+		t.Errorf("an upstream has %d of the %d queries that a listener waits for, want a quarter", one, all)
+	}
 	for _, tt := range []struct {
 		name, limit string
 		refused     bool
 	}{
-		{"by default", "", false},
+		{"with a limit", "max_concurrent = 64", false},
 		{"without a limit", "max_concurrent = -1", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			const waiting, others = 5000, 100 // a listener waits for 4096
+			const waiting, others = 300, 100
 			dead := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * * -> silence")
 			up := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> NOERROR 192.0.2.1")
 			dir, addr := t.TempDir(), freePort(t)
@@ -34,6 +39,7 @@ func TestDeadUpstream(t *testing.T) {
 [[listener]]
 address = %q
 protocols = ["udp"]
+max_in_flight = 256
 chain = "main"
 [table.held]
 zonefile = "held.zone"
@@ -101,7 +107,7 @@ rule = [ { zone = "dead.test", upstream = "dead" } ]
 			const marks = 50_000
 			for i := range waiting {
 				ask(uint16(i), fmt.Sprintf("n%d.dead.test.", i))
-				if i%64 == 63 { // when this is answered, what was sent before it has been read
+				if i%50 == 49 { // when this is answered, what was sent before it has been read
 					ask(marks, "ns.held.test.")
 					hear(marks, 1)
 				}

@@ -1,0 +1,60 @@
+//go:build linux
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSpread(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		values []float64
+		want   string
+	}{
+		{"one", []float64{2}, "2.0 [2.0–2.0]"},
+		{"odd, not in order", []float64{9, 1, 4}, "4.0 [1.0–9.0]"},
+		{"even", []float64{4, 1, 9, 2}, "3.0 [1.0–9.0]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := spreadOf(tt.values).format(1); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTable(t *testing.T) {
+	tab := table{head: []string{"a", "µs"}}
+	tab.add("long", "≤ 9")
+	tab.add("x")
+	var got strings.Builder
+	tab.print(&got)
+	want := "| a    | µs  |\n|------|-----|\n| long | ≤ 9 |\n| x    |     |\n"
+	if got.String() != want {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		target    target
+		own, base float64
+		want      string
+	}{
+		{"below the peer", target{ratio: 1.1}, 3, 3, "reached"},
+		{"just there", target{ratio: 1}, 3, 3, "reached"},
+		{"above", target{ratio: 1.1}, 3.4, 3, "missed"},
+		{"no peer", target{ratio: 1.1}, 3.4, 0, "not known"},
+		{"a figure needs no peer", target{most: 9}, 8.9, 0, "reached"},
+		{"a figure is above", target{most: 9}, 9.1, 100, "missed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.target.verdict(tt.own, tt.base); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
