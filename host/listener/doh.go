@@ -86,7 +86,7 @@ func (h *doh) recover() {
 	if v == nil {
 		return
 	}
-	if v != http.ErrAbortHandler {
+	if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 		h.in.counters.panics.Inc()
 		h.in.logPanic.Do(func() {
 			h.in.log.Error("a request caused a panic; further ones are only counted", "panic", v, "transport", h.in.transport.String(), "stack", string(debug.Stack()))
