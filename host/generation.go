@@ -169,10 +169,14 @@ func (g *generation) openUpstreams(s *Server, f *config.File, old *generation) (
 	var errs config.Errors
 	for _, u := range f.Upstreams {
 		p := old.groups[u.Name]
-		if p == nil || !reflect.DeepEqual(p.config, u.Config) || !reflect.DeepEqual(p.policy, f.Policy) {
+		if p == nil || !reflect.DeepEqual(p.config, u.Config) || !reflect.DeepEqual(p.policy, f.Policy) || p.group.Changed() {
 			group, err := upstream.New(u.Name, u.Config, upstream.Env{Policy: f.Policy, Log: s.log, Metrics: s.metrics.upstream})
 			if err != nil {
-				errs = append(errs, f.Error("upstream."+u.Name, err.Error()))
+				if wrong, ok := errors.AsType[*upstream.KeyError](err); ok {
+					errs = append(errs, f.Error("upstream."+u.Name+"."+wrong.Key, wrong.Err.Error()))
+				} else {
+					errs = append(errs, f.Error("upstream."+u.Name, err.Error()))
+				}
 				continue
 			}
 			p = &groupPart{part: part{name: "upstream " + u.Name, run: group.Run}, config: u.Config, policy: f.Policy, group: group}

@@ -109,6 +109,8 @@ func badFiles(r *reloading) []mistake {
 	replace("a duration without a unit", "servers = [", "read_timeout = \"2\"\nservers = [")
 	replace("a cache that there isn't", "servers = [", "cache = \"big\"\nservers = [")
 	replace("a transport that there isn't", "servers = [", "transport = \"pigeon\"\nservers = [")
+	replace("a CA without a file", "servers = [", "ca = \"ca.pem\"\nservers = [\"tls://192.0.2.1\"] # ")
+	replace("a name in clear text", r.up, r.up+"#dns.example")
 	replace("a zone that is no name", "\"blocked.test\"", "\"blocked..test\"")
 	replace("a zone twice", "{ zone = \"blocked.test\"", "{ zone = \"BLOCKED.test.\", drop = true }, { zone = \"blocked.test\"")
 	replace("an RCODE that there isn't", "\"REFUSED\"", "\"REFUSE\"")

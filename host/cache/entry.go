@@ -146,6 +146,7 @@ func (e entry) appendTo(dst []byte, age uint32) message.Response {
 func (e entry) appendStaleTo(dst []byte, ttl uint32) message.Response {
 	r, ttls := e.response(dst)
 	r.EDE = e.explained(e.note())
+	r.Message[3] &^= message.FlagAD // the signatures may be over as well
 	for ; len(ttls) >= 2; ttls = ttls[2:] {
 		binary.BigEndian.PutUint32(r.Message[binary.LittleEndian.Uint16(ttls):], ttl)
 	}

@@ -10,7 +10,8 @@ import (
 //
 //	| QNAME, canonical ... | QTYPE, 2 | QCLASS, 2 | bits, 1 |
 //
-// The client's EDNS options, payload size and AD bit are not in it, because they are not sent to upstreams or do not come back from weir.
+// The client's EDNS options, payload size and AD bit are not in it, because they are not sent to upstreams, or make no difference: an
+// upstream whose AD bit counts is always asked for it.
 // DO and CD change what an upstream says (RFC 4035 section 3.2), and without RD it may give a referral.
 const (
 	keyTail = 5

@@ -71,6 +71,9 @@ func (f *fact) given(age uint32, ttl uint32, stale bool) []byte {
 	msg := slices.Clone(f.message)
 	msg[0], msg[1] = 0, 0
 	msg[2] &^= 4
+	if stale {
+		msg[3] &^= message.FlagAD
+	}
 	if f.kind == failure {
 		clear(msg[6:12])
 	}

@@ -132,6 +132,28 @@ func TestStaleEDE(t *testing.T) {
 	}
 }
 
+// TestStaleIsNotValidated: an answer keeps the AD bit of its upstream while it is fresh.
+func TestStaleIsNotValidated(t *testing.T) {
+	var now clock
+	s := &server{answer: func(_ context.Context, q *message.Query) (*dns.Msg, error) {
+		m := respond(q, 0, "an www.example. 60 IN A 192.0.2.1")
+		m.AuthenticatedData = true
+		return m, nil
+	}}
+	c := open(t, preset("weir"), s, now.now)
+	q := ask("www.example.", dns.TypeA, now.now())
+	c.Resolve(t.Context(), q, nil)
+	if r, ok := c.Cached(q, nil); !ok || r.Message[3]&message.FlagAD == 0 {
+		t.Errorf("live: AD is lost")
+	}
+	now.pass(time.Minute)
+	s.answer = silent().answer
+	q.Deadline = now.now().Add(time.Second)
+	if r, err := c.Resolve(t.Context(), q, nil); err != nil || r.Message[3]&message.FlagAD != 0 {
+		t.Errorf("stale: AD is set, or error %v", err)
+	}
+}
+
 func TestAloneGivesStale(t *testing.T) {
 	var now clock
 	s := says(0, "an www.example. 60 IN A 192.0.2.1")

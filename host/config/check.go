@@ -204,7 +204,9 @@ func (l *loader) checkUpstreams() {
 		} else {
 			l.refer(base+".cache", "cache", u.Config.Cache)
 		}
-		u.Config.ResolvConf = f.path(u.Config.ResolvConf)
+		for _, path := range []*string{&u.Config.ResolvConf, &u.Config.CA, &u.Config.Certificate, &u.Config.Key} {
+			*path = f.path(*path)
+		}
 	}
 }
 

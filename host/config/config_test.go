@@ -189,7 +189,7 @@ private = true
 func TestOrderAndPaths(t *testing.T) {
 	f := load(t, `
 [upstream]
-z = { servers = ["192.0.2.1"], expire = "3s" }
+z = { servers = ["tls://192.0.2.1"], expire = "3s", ca = "ca.pem", certificate = "/etc/weir/own.pem", key = "own.key" }
 m.resolv_conf = "resolv.conf"
 m.cache = "b"
 [filter.rules]
@@ -223,10 +223,12 @@ chain = "x"
 	for _, u := range f.Upstreams {
 		got = append(got, u.Config.ResolvConf)
 	}
+	z := f.Upstreams[0].Config
+	got = append(got, z.CA, z.Certificate, z.Key)
 	for _, c := range f.Filters {
 		got = append(got, c.Config.Module, c.Config.Memory.String())
 	}
-	want := []string{"", filepath.Join("conf", "resolv.conf"), "/etc/resolv.conf", "", "rules", "64MiB", filepath.Join("conf", "mine.wasm"), "0B", "rules", "1MiB"}
+	want := []string{"", filepath.Join("conf", "resolv.conf"), "/etc/resolv.conf", "", filepath.Join("conf", "ca.pem"), "/etc/weir/own.pem", filepath.Join("conf", "own.key"), "rules", "64MiB", filepath.Join("conf", "mine.wasm"), "0B", "rules", "1MiB"}
 	if !slices.Equal(got, want) {
 		t.Errorf("paths and sizes = %q, want %q", got, want)
 	}

@@ -77,7 +77,7 @@ var mistakes = []struct {
 	{name: "swapped letters", text: "[upstream.corp]\nsevrers = [\"192.0.2.1\"]",
 		want: "weir.toml:2: upstream.corp.sevrers: is not a key: did you mean `servers`?"},
 	{name: "key of something else", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nforce_tcp = true",
-		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, sources, preset, all_down, case, norecurse, private, cache`},
+		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, bootstrap, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, ca, pin, certificate, key, sources, preset, all_down, case, client_subnet, trusted, norecurse, private, cache`},
 	{name: "unknown section", text: "[server]\nx = 1",
 		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, lameduck, watch, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
 	{name: "mistyped section", text: "[upstreams.corp]\nservers = [\"192.0.2.1\"]",
@@ -214,6 +214,10 @@ var mistakes = []struct {
 	// Upstreams.
 	{name: "upstream of nothing", text: "[upstream.corp]",
 		want: `weir.toml:1: upstream.corp.servers: is empty: want at least one server, or resolv_conf`},
+	{name: "clear text and TLS", text: "[upstream.corp]\nservers = [\n  \"tls://192.0.2.1#dns.example\",\n  \"192.0.2.2\",\n]",
+		want: `weir.toml:2: upstream.corp.servers: some are asked in clear text, such as 192.0.2.2:53, and others are encrypted, such as 192.0.2.1:853: want one or the other, or two upstreams`},
+	{name: "a pin that is none", text: "[upstream.corp]\nservers = [\"tls://192.0.2.1#dns.example\"]\npin = [\n  \"47DEQpj8\",\n]",
+		want: `weir.toml:4: upstream.corp.pin[0]: "47DEQpj8" is not a pin: want sha256/ and the 44 characters of a hash in base64`},
 	{name: "servers and resolv_conf", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nresolv_conf = \"/etc/resolv.conf\"",
 		want: `weir.toml:3: upstream.corp.resolv_conf: there are servers too, in weir.toml:2: delete one of them, or make two upstreams`},
 	{name: "too many servers", text: "[upstream.corp]\nservers = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\", \"192.0.2.5\", \"192.0.2.6\", \"192.0.2.7\"]",
@@ -226,14 +230,14 @@ var mistakes = []struct {
 			`weir.toml:8: upstream.corp.servers[3]: 100.100.2.116:53 is in 100.100.2.116/31, which is refused`},
 	{name: "server that is a listener", text: "[upstream.corp]\nservers = [\"192.0.2.1\", \"127.0.0.1:5300\"]",
 		want: `weir.toml:2: upstream.corp.servers[1]: 127.0.0.1:5300 is a listener of weir itself: queries would go round in a loop`},
-	{name: "server with a name", text: "[upstream.corp]\nservers = [\"dns.example\"]",
-		want: `weir.toml:2: upstream.corp.servers[0]: "dns.example": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT (a name would need a DNS to find it)`},
+	{name: "server with a mistake in it", text: "[upstream.corp]\nservers = [\"192.0.2.256\"]",
+		want: `weir.toml:2: upstream.corp.servers[0]: "192.0.2.256": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address`},
 	{name: "one source", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nsources = [\"192.0.2.9\"]",
 		want: `weir.toml:3: upstream.corp.sources: has 1 addresses: want 2 to 6, or none`},
 	{name: "unknown policy", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\npolicy = \"roundrobin\"",
 		want: `weir.toml:3: upstream.corp.policy: "roundrobin": want one of random, round_robin, sequential, fastest`},
 	{name: "unknown transport", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\ntransport = \"tls\"",
-		want: `weir.toml:3: upstream.corp.transport: "tls": want one of auto, udp, tcp`},
+		want: `weir.toml:3: upstream.corp.transport: "tls": want one of auto, udp, tcp; encryption is written with each server, such as "tls://192.0.2.1#dns.example"`},
 
 	// The other parts.
 	{name: "empty chain", text: "[chain.x]",
@@ -256,10 +260,10 @@ var mistakes = []struct {
 		want: `weir.toml:1: table.x.zonefile: is missing: name a zone file, a hosts file, or a file with names or prefixes`},
 
 	// Several.
-	{name: "all at once", text: "budget = 2\n[log]\nlevel = \"loud\"\n[upstream.corp]\nservers = [\"dns.example\"]\npolicy = \"best\"\ncash = \"short\"\n[chain.x]\nfilters = [\"nothing\"]\nupstream = \"corp\"",
+	{name: "all at once", text: "budget = 2\n[log]\nlevel = \"loud\"\n[upstream.corp]\nservers = [\"192.0.2.256\"]\npolicy = \"best\"\ncash = \"short\"\n[chain.x]\nfilters = [\"nothing\"]\nupstream = \"corp\"",
 		want: "weir.toml:1: budget: is a whole number: write a duration with its unit, such as \"2s\"\n" +
 			"weir.toml:3: log.level: \"loud\" is not a level: write \"debug\", \"info\", \"warn\" or \"error\"\n" +
-			"weir.toml:5: upstream.corp.servers[0]: \"dns.example\": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT (a name would need a DNS to find it)\n" +
+			"weir.toml:5: upstream.corp.servers[0]: \"192.0.2.256\": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address\n" +
 			"weir.toml:6: upstream.corp.policy: \"best\": want one of random, round_robin, sequential, fastest\n" +
 			"weir.toml:7: upstream.corp.cash: is not a key: did you mean `case`?\n" +
 			`weir.toml:9: chain.x.filters[0]: there is no filter "nothing": define it as [filter.nothing]`},
@@ -281,8 +285,8 @@ var mistakes = []struct {
 		want: "WEIR_BUDGET: budget: \"soon\" is not a duration: write a number and a unit, such as \"500ms\", \"10s\" or \"1h30m\"\n" +
 			"WEIR_UPSTREAM__DEFAULT__MAX_FAILS: upstream.default.max_fails: \"two\": write a whole number\n" +
 			`WEIR_UPSTREAM__DEFAULT__PRIVATE: upstream.default.private: "1": write true or false`},
-	{name: "bad element in a variable", text: "", env: []string{"WEIR_UPSTREAM__DEFAULT__SERVERS=192.0.2.1, dns.example"},
-		want: `WEIR_UPSTREAM__DEFAULT__SERVERS: upstream.default.servers[1]: "dns.example": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT (a name would need a DNS to find it)`},
+	{name: "bad element in a variable", text: "", env: []string{"WEIR_UPSTREAM__DEFAULT__SERVERS=192.0.2.1, 192.0.2.256"},
+		want: `WEIR_UPSTREAM__DEFAULT__SERVERS: upstream.default.servers[1]: "192.0.2.256": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address`},
 	{name: "two variables for one key", text: "", env: []string{"WEIR_LOG__LEVEL=info", "WEIR_log__level=debug"},
 		want: `WEIR_log__level: log.level: sets what WEIR_LOG__LEVEL sets: delete one of them`},
 	{name: "variable for two tables", text: "[upstream.a-b]\nservers = [\"192.0.2.1\"]\n[upstream.a_b]\nservers = [\"192.0.2.1\"]", env: []string{"WEIR_UPSTREAM__A_B__PRIVATE=true"},

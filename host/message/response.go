@@ -88,12 +88,13 @@ func (r *Response) Parse(msg []byte, question *Question) error {
 	return r.parse(msg, question, true)
 }
 
-// ParseOwn is Parse for a message that a filter made: an OPT record is an error and TC is cleared, since these are the host's.
+// ParseOwn is Parse for a message that a filter made: an OPT record is an error, and TC and AD are cleared, since these are the host's.
 func (r *Response) ParseOwn(msg []byte, question *Question) error {
 	if err := r.parse(msg, question, false); err != nil {
 		return err
 	}
 	msg[2] &^= FlagTC >> 8
+	msg[3] &^= FlagAD // what a filter has made nobody has validated
 	return nil
 }
 
@@ -181,8 +182,8 @@ const OwnSize = 1232
 
 // Finish makes r the message that answers q on the wire, in place, and returns it: the ID of q, its question in the case in which the
 // client asked, QR, RA, RD and CD (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2), AA and TC as r has them
-// (an upstream that may only be asked over UDP can leave a response truncated), AD and Z clear, and an OPT if and
-// only if q has one (RFC 6891 section 7). What is larger than limit octets loses its additional section, and if that is not enough
+// (an upstream that may only be asked over UDP can leave a response truncated), AD as r has it if q asks for it, by AD or by DO
+// (RFC 6840 section 5.8), Z clear, and an OPT if and only if q has one (RFC 6891 section 7). What is larger than limit octets loses its additional section, and if that is not enough
 // all records, with TC set (RFC 2181 section 9). The question of r must be that of q but for the case of letters.
 // The OPT is appended to r.Message; AddOption and Pad can add to it.
 func (r *Response) Finish(q *Query, limit int) []byte {
@@ -191,7 +192,11 @@ func (r *Response) Finish(q *Query, limit int) []byte {
 		rcode = SERVFAIL // an extended RCODE can't be said without EDNS (RFC 6891 section 9)
 	}
 	binary.BigEndian.PutUint16(msg, q.ID)
-	flags := uint16(FlagQR|FlagRA) | q.Flags&(0xF<<11|FlagRD|FlagCD) | binary.BigEndian.Uint16(msg[2:])&(FlagAA|FlagTC) | rcode&0xF
+	own := uint16(FlagAA | FlagTC)
+	if q.DO || q.Flags&FlagAD != 0 {
+		own |= FlagAD
+	}
+	flags := uint16(FlagQR|FlagRA) | q.Flags&(0xF<<11|FlagRD|FlagCD) | binary.BigEndian.Uint16(msg[2:])&own | rcode&0xF
 	question := headerSize
 	if q.Name != nil {
 		copy(msg[headerSize:], q.Name)
@@ -210,7 +215,7 @@ func (r *Response) Finish(q *Query, limit int) []byte {
 	if len(msg)+opt > limit {
 		msg = msg[:question]
 		clear(msg[6:headerSize])
-		flags |= FlagTC
+		flags = flags&^FlagAD | FlagTC
 	}
 	binary.BigEndian.PutUint16(msg[2:], flags)
 	r.rdata = 0

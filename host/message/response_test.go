@@ -54,6 +54,18 @@ func TestParseOwnRefusesOPT(t *testing.T) {
 	}
 }
 
+// TestParseOwnClears: truncation and validation are not a filter's business.
+func TestParseOwnClears(t *testing.T) {
+	msg := mt.Join(mt.Header(1, message.FlagQR|message.FlagAA|message.FlagTC|message.FlagAD, 1, 0, 0, 0), mt.Asked().AppendWire(nil))
+	var r message.Response
+	if err := r.ParseOwn(msg, mt.Asked()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := binary.BigEndian.Uint16(r.Message[2:]), uint16(message.FlagQR|message.FlagAA); got != want {
+		t.Errorf("flags %04x, want %04x", got, want)
+	}
+}
+
 func TestResponseParseTooLarge(t *testing.T) {
 	rdata := make([]byte, 65000)
 	for size, ok := range map[int]bool{message.MaxSize: true, message.MaxSize + 1: false} {
@@ -252,8 +264,12 @@ func TestFinish(t *testing.T) {
 		{"no EDNS", message.FlagRD, nil, response(0, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "rd ra"}},
 		{"EDNS", message.FlagRD, mt.OPT(1232, 0), response(0, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "rd ra"}},
 		{"EDNS with DO", 0, mt.OPT(1232, 0x8000), response(0, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "ra do"}},
+		{"AD for who asks with AD", message.FlagAD, nil, response(message.FlagAD, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "ra ad"}},
+		{"AD for who asks with DO", 0, mt.OPT(1232, 0x8000), response(message.FlagAD, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "ra ad do"}},
+		{"no AD for EDNS without DO", 0, mt.OPT(1232, 0), response(message.FlagAD, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "ra"}},
+		{"no AD when nothing is left", message.FlagAD, nil, response(message.FlagAD, 6, 0, 0, txt, txt, txt, txt, txt, txt), 0, nil, 512, want{flags: "ra tc"}},
 		{"CD copied, AD and Z of the query not", message.FlagCD | message.FlagAD | message.FlagZ, nil, response(0, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "ra cd"}},
-		{"AA passes; AD, Z and RD of the response do not", 0, nil, response(message.FlagAA|message.FlagAD|message.FlagZ|message.FlagRD, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "aa ra"}},
+		{"AA passes; AD to nobody who did not ask, Z and RD of the response do not", 0, nil, response(message.FlagAA|message.FlagAD|message.FlagZ|message.FlagRD, 1, 0, 0, a), 0, nil, 512, want{an: 1, flags: "aa ra"}},
 		{"TC passes", 0, nil, response(message.FlagTC, 0, 0, 0), 0, nil, 512, want{flags: "ra tc"}},
 		{"RCODE", 0, nil, response(0, 0, 0, 0), message.NXDOMAIN, nil, 512, want{rcode: 3, flags: "ra"}},
 		{"RCODE of the message does not count", 0, nil, response(5, 0, 0, 0), message.NXDOMAIN, nil, 512, want{rcode: 3, flags: "ra"}},

@@ -9,6 +9,7 @@ import "encoding/binary"
 func (r *Response) AppendRestored(dst []byte, rewritten, asked *Question) ([]byte, error) {
 	msg, start := r.Message, len(dst)
 	dst = append(dst, msg[:headerSize]...)
+	dst[start+3] &^= FlagAD // nobody has validated the answer to this question
 	dst = asked.AppendWire(dst)
 	var buf [MaxName]byte
 	off := headerSize + rewritten.size()

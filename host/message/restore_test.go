@@ -50,7 +50,7 @@ func TestAppendRestored(t *testing.T) {
 					in := parseRecords(t, tt.records)
 					want := parseRecords(t, strings.ReplaceAll(tt.want, "www.example.com.", dns.Fqdn(asked)))
 					m := new(dns.Msg).SetQuestion("b.example.org.", dns.TypeA)
-					m.Response, m.Authoritative, m.Compress = true, true, compress
+					m.Response, m.Authoritative, m.AuthenticatedData, m.Compress = true, true, true, compress
 					m.Answer, m.Ns, m.Extra = in, in[:1], in[:1]
 					msg, err := m.Pack()
 					if err != nil {
@@ -67,6 +67,9 @@ func TestAppendRestored(t *testing.T) {
 					}
 					if !bytes.Equal(r.Message, before) {
 						t.Error("the response has changed")
+					}
+					if out[2+3]&message.FlagAD != 0 {
+						t.Error("AD is set: nobody has validated the answer to this question")
 					}
 					var back message.Response
 					if err := back.ParseOwn(out[2:], question(asked)); err != nil {

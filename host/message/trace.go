@@ -36,7 +36,7 @@ type Step struct {
 	Verdict  string        // verdict: "next", "respond", "forward", "rewrite", "drop", "ask" or "kept"
 	Upstream string        // verdict, default: the upstream that is to be asked
 	Server   string        // of an upstream: address and port
-	Over     string        // of an upstream: "udp" or "tcp"
+	Over     string        // of an upstream: "udp", "tcp", "tls", "https", "quic"
 	RCODE    string        // response
 	Octets   int           // response
 	Took     time.Duration // response, failure: since the query to this server

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -151,8 +152,15 @@ func (t *Table) load(ctx context.Context) error {
 	}
 	t.snapshot.Store(&s)
 	t.loaded.Store(time.Now().UnixNano())
+	if s.(interface{ octets() int }).octets() >= largeTable {
+		debug.FreeOSMemory()
+	}
 	return nil
 }
+
+// largeTable is the size in octets from which on it is worth a run of the collector to give back at once what reading the source took, which is some
+// times as much as the table: it would be this process's until the heap has grown as far again.
+const largeTable = 16 << 20
 
 // apex returns the apex of the zone, which filters and configurations lean on, so that it stays the same; nil before there is one.
 func (t *Table) apex() []byte {

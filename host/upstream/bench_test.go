@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -75,4 +77,56 @@ func BenchmarkMissParallel(b *testing.B) {
 			}
 		}
 	})
+}
+
+// echoed is what echo sends back.
+func echoed(query []byte) []byte {
+	query[2] |= 0x80
+	return query
+}
+
+// BenchmarkTransports is a query over each transport on a connection that is open: alone, and beside 64 others. It includes the server's work.
+func BenchmarkTransports(b *testing.B) {
+	a, certificate := authority(b)
+	frame := func(conn net.Conn) {
+		frames(conn, func(query []byte) { conn.Write(frame(echoed(query))) })
+	}
+	https, _ := scriptHTTPS(b, certificate, posted(echoed))
+	for _, c := range []struct{ name, server string }{
+		{"udp", echo(b).String()},
+		{"tcp", "tcp://" + script(b, nil, frame).String()},
+		{"tls", tlsServer(scriptTLS(b, serverTLS(certificate), func(conn *tls.Conn) { frame(conn) }))},
+		{"https", httpsServer(https)},
+		{"quic", quicServer(scriptQUIC(b, certificate, streamed(echoed)))},
+	} {
+		config := Config{Servers: []string{c.server}}
+		if strings.Contains(c.server, "#") {
+			config.CA = a.File
+		}
+		b.Run(c.name, func(b *testing.B) {
+			g := group(b, config, Env{})
+			b.Run("one", func(b *testing.B) {
+				q, dst := query(b, "www.example.com.", dns.TypeA), make([]byte, 0, 512)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := g.Resolve(b.Context(), q, dst); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run("many", func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetParallelism(32)
+				b.RunParallel(func(pb *testing.PB) {
+					q, dst := query(b, "www.example.com.", dns.TypeA), make([]byte, 0, 512)
+					for pb.Next() {
+						if _, err := g.Resolve(b.Context(), q, dst); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			})
+		})
+	}
 }

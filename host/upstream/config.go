@@ -17,13 +17,21 @@ import (
 // the zero value with servers in it is good for use. Building a Config opens nothing and can't fail; Validate checks it.
 type Config struct {
 	// Servers are asked in the order that Policy gives: "ADDRESS", "ADDRESS:PORT", "[IPV6]:PORT", the port 53 unless given.
-	// A prefix udp:// or tcp:// sets the transport of this one server. At most Policy.MaxServers.
+	// A prefix udp:// or tcp:// sets the transport of this one server. "tls://ADDRESS[:PORT][#NAME]" is DNS over TLS (RFC 7858), the port
+	// 853 unless given: the certificate has to be for NAME, or without one for the address. "https://ADDRESS[:PORT][/PATH][#NAME]" is DNS over
+	// HTTPS (RFC 8484), by HTTP/2, the port 443 and the path /dns-query unless given. "quic://ADDRESS[:PORT][#NAME]" is DNS over QUIC
+	// (RFC 9250), the port 853 unless given. A host name can be in the place of ADDRESS, and is looked up; then #NAME
+	// is that name, unless given. At most Policy.MaxServers. Those of one group are all asked in clear text, or none: a query that fails over TLS is not to go out for all to see.
 	Servers []string `koanf:"servers"`
+	// Bootstrap are the servers that are asked for the addresses of Servers that are given by name: "ADDRESS" and so on, as there, but no
+	// names. Without any it is the system's resolver. Names are looked up again when their TTL is over; when that fails, the servers
+	// stay as they were.
+	Bootstrap []string `koanf:"bootstrap"`
 	// ResolvConf is the path of a file in the format of resolv.conf whose nameserver lines are the servers, in the place of Servers: a
 	// file of weir has one of the two. It is watched, and an emptied, broken or removed file leaves the servers as they were. The options timeout and
 	// attempts in it are ignored: they are for stub resolvers, and weir has a deadline for each query.
 	ResolvConf string `koanf:"resolv_conf"`
-	// Transport is "auto": UDP, and TCP when an answer does not fit, or when somebody seems to forge answers;
+	// Transport is that of servers without a prefix. "auto": UDP, and TCP when an answer does not fit, or when somebody seems to forge answers;
 	// "udp": never TCP, a truncated answer goes to the client as it is; or "tcp": persistent connections, many queries in each.
 	Transport string `koanf:"transport"`
 	// Policy chooses among the servers that are up: "random", "round_robin", "sequential" (the first that is up), or
@@ -32,7 +40,7 @@ type Config struct {
 	// MaxFails is how many tries in a row without a response make a server count as down. 0 means the default, 2; -1 means
 	// that it never does.
 	MaxFails int `koanf:"max_fails"`
-	// Expire is how long an idle TCP connection is kept. Default 10s.
+	// Expire is how long an idle connection is kept. Default 10s.
 	Expire time.Duration `koanf:"expire"`
 	// HealthCheck is the time between two probes of a server that is down. Default 1s.
 	HealthCheck time.Duration `koanf:"health_check"`
@@ -50,8 +58,16 @@ type Config struct {
 	// ReadTimeout limits the wait for one query, over all its tries. The deadline of the query holds when it is earlier.
 	// Default 2s.
 	ReadTimeout time.Duration `koanf:"read_timeout"`
-	// DialTimeout limits the opening of a TCP connection. The time really waited adapts to what a server takes. Default 1s.
+	// DialTimeout limits the opening of a connection, with the handshake of TLS. The time really waited adapts to what a server takes. Default 1s.
 	DialTimeout time.Duration `koanf:"dial_timeout"`
+	// CA is the path of a PEM file with the certificates that those of encrypted servers have to lead to. Without it they are the system's.
+	CA string `koanf:"ca"`
+	// Pins are keys, one of which has to be in the chain of an encrypted server's certificate, which has to be valid all the same:
+	// "sha256/BASE64", the hash of a SubjectPublicKeyInfo (RFC 7858 section 4.2). Without any, a valid certificate is enough.
+	Pins []string `koanf:"pin"`
+	// Certificate and Key are the paths of PEM files with weir's own certificate, for encrypted servers that ask for one.
+	Certificate string `koanf:"certificate"`
+	Key         string `koanf:"key"`
 	// Sources are the local addresses from which servers are asked, 2 to 6 of them, so that one may go. Without any the system
 	// chooses. An address that the host does not have is passed over for a while when that shows, and logged.
 	Sources []string `koanf:"sources"`
@@ -64,6 +80,12 @@ type Config struct {
 	// Case is "keep": the QNAME goes out as the client wrote it, or "random": in random case, which a forger has to guess
 	// (draft-vixie-dnsext-dns0x20). Either way a response must have it to the letter.
 	Case string `koanf:"case"`
+	// ClientSubnet is what servers hear of the network of a client (RFC 7871): "strip", nothing (the default), or "set PREFIX", always that
+	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own.
+	ClientSubnet string `koanf:"client_subnet"`
+	// Trusted has clients see the AD bit of responses, by which the servers say that they have validated them (RFC 4035 section 3.2.3). Only
+	// encrypted servers can be trusted: anybody on the way could set a bit in clear text.
+	Trusted bool `koanf:"trusted"`
 	// Norecurse is what becomes of queries without RD: "refuse" (the default), since what a cache answers to them tells anybody what others
 	// have asked before, or "forward". The host sees to it.
 	Norecurse string `koanf:"norecurse"`
@@ -116,6 +138,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.DialTimeout, d.DialTimeout)
 	fill(&c.AllDown, d.AllDown)
 	fill(&c.Case, d.Case)
+	fill(&c.ClientSubnet, "strip")
 	fill(&c.Norecurse, NorecurseRefuse)
 	return c
 }
@@ -191,7 +214,11 @@ func (c Config) Validate(policy Policy) error {
 			wrong(key, "%q: want one of %s", value, strings.Join(allowed, ", "))
 		}
 	}
-	oneOf("transport", c.Transport, "auto", "udp", "tcp")
+	if slices.Contains(encryptedSchemes, c.Transport) {
+		wrong("transport", "%q: want one of auto, udp, tcp; encryption is written with each server, such as %q", c.Transport, "tls://192.0.2.1#dns.example")
+	} else {
+		oneOf("transport", c.Transport, "auto", "udp", "tcp")
+	}
 	oneOf("policy", c.Policy, policyNames...)
 	oneOf("over_limit", c.OverLimit, "refused", "stale")
 	oneOf("all_down", c.AllDown, "spray", "fail")
@@ -241,84 +268,32 @@ func (c Config) Validate(policy Policy) error {
 	if len(c.Servers) > policy.MaxServers {
 		wrong("servers", "has %d servers: want at most %d", len(c.Servers), policy.MaxServers)
 	}
-	var targets []target
+	var locations []location
 	for i, text := range c.Servers {
 		key := fmt.Sprintf("servers[%d]", i)
-		t, err := parseServer(text, Auto)
+		l, err := parseServer(text, Auto)
 		if err != nil {
 			wrong(key, "%w", err)
 			continue
 		}
-		if err := policy.check(t.addr); err != nil {
+		if slices.ContainsFunc(locations, func(other location) bool { return other.String() == l.String() }) {
+			wrong(key, "%s is there twice", l)
+		}
+		locations = append(locations, l)
+		if l.host != "" {
+			continue // what it leads to is looked at when that is known
+		}
+		if err := policy.check(l.addr); err != nil {
 			wrong(key, "%w", err)
 		}
-		if slices.ContainsFunc(targets, func(other target) bool { return other.addr == t.addr }) {
-			wrong(key, "%s is there twice", t.addr)
+		if len(sources) > 0 && !slices.ContainsFunc(sources, func(s netip.Addr) bool { return s.Is4() == l.addr.Addr().Is4() }) {
+			wrong(key, "%s can't be reached from sources, which are all of the other IP version", l)
 		}
-		if len(sources) > 0 && !slices.ContainsFunc(sources, func(s netip.Addr) bool { return s.Is4() == t.addr.Addr().Is4() }) {
-			wrong(key, "%s can't be reached from sources, which are all of the other IP version", t.addr)
-		}
-		targets = append(targets, t)
 	}
+	c.validateTLS(locations, wrong)
+	c.validateNames(locations, policy, wrong)
+	c.validateEDNS(locations, wrong)
 	return errors.Join(errs...)
-}
-
-// Transport is how a server is asked.
-type Transport uint8
-
-// The transports, see [Config.Transport].
-const (
-	Auto Transport = iota
-	UDP
-	TCP
-)
-
-var transportNames = [...]string{"auto", "udp", "tcp"}
-
-// String returns the name that the configuration uses.
-func (t Transport) String() string { return transportNames[t] }
-
-func parseTransport(name string) Transport {
-	return Transport(max(0, slices.Index(transportNames[:], name)))
-}
-
-// target is where a server is and how it is asked.
-type target struct {
-	addr      netip.AddrPort
-	transport Transport
-}
-
-// parseServer reads one of Config.Servers. standard is the transport of a server without a prefix.
-func parseServer(text string, standard Transport) (target, error) {
-	t := target{transport: standard}
-	address := text
-	if scheme, rest, ok := strings.Cut(text, "://"); ok {
-		address = rest
-		switch scheme {
-		case "udp", "tcp":
-			t.transport = parseTransport(scheme)
-		case "tls", "https", "h3", "quic":
-			return t, fmt.Errorf("%q: servers over %s are not supported by this version of weir: want an address, udp:// or tcp://", text, scheme)
-		default:
-			return t, fmt.Errorf("%q: unknown scheme %q: want an address, udp:// or tcp://", text, scheme)
-		}
-	}
-	var err error
-	if t.addr, err = netip.ParseAddrPort(address); err != nil {
-		addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"))
-		if err != nil {
-			return t, fmt.Errorf("%q: want ADDRESS, ADDRESS:PORT or [IPV6]:PORT (a name would need a DNS to find it)", text)
-		}
-		t.addr = netip.AddrPortFrom(addr, 53)
-	}
-	t.addr = netip.AddrPortFrom(t.addr.Addr().Unmap(), t.addr.Port())
-	switch addr := t.addr.Addr(); {
-	case t.addr.Port() == 0:
-		return t, fmt.Errorf("%q: port 0 is no port of a server", text)
-	case addr.IsUnspecified(), addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return t, fmt.Errorf("%q: is not the address of one server", text)
-	}
-	return t, nil
 }
 
 func parseSource(text string) (netip.Addr, error) {

@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -24,10 +26,39 @@ func TestValidate(t *testing.T) {
 		{"resolv.conf", Config{ResolvConf: "/etc/resolv.conf"}, ""},
 		{"nothing", Config{}, `servers: is empty: want at least one server, or resolv_conf`},
 		{"seven", Config{Servers: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"}}, "servers: has 7 servers: want at most 6"},
-		{"name", Config{Servers: []string{"192.0.2.1", "dns.example"}}, `servers[1]: "dns.example": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT (a name would need a DNS to find it)`},
-		{"tls", Config{Servers: []string{"tls://192.0.2.1"}}, `servers[0]: "tls://192.0.2.1": servers over tls are not supported by this version of weir: want an address, udp:// or tcp://`},
-		{"quic", Config{Servers: []string{"quic://192.0.2.1"}}, `servers[0]: "quic://192.0.2.1": servers over quic are not supported by this version of weir: want an address, udp:// or tcp://`},
-		{"scheme", Config{Servers: []string{"upd://192.0.2.1"}}, `servers[0]: "upd://192.0.2.1": unknown scheme "upd": want an address, udp:// or tcp://`},
+		{"names", Config{Servers: []string{"192.0.2.1", "dns.example", "tcp://dns.example:5353", "kube-dns"}}, ""},
+		{"names, encrypted", Config{Servers: []string{"tls://dns.example", "tls://dns.example:8853#other.example", "https://dns.example/q", "quic://quic.example"}, Bootstrap: []string{"192.0.2.1", "[2001:db8::1]:5353"}}, ""},
+		{"name twice", Config{Servers: []string{"dns.example", "DNS.example.:53"}}, `servers[1]: dns.example:53 is there twice`},
+		{"no name", Config{Servers: []string{"192.0.2.256", "dns example", "dns.example:dns", "[dns.example]", "192.0.2.1.2"}},
+			`servers[0]: "192.0.2.256": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[1]: "dns example": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[2]: "dns.example:dns": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[3]: "[dns.example]": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address` + "\n" +
+				`servers[4]: "192.0.2.1.2": want ADDRESS, ADDRESS:PORT or [IPV6]:PORT, or a host name for the address`},
+		{"bootstrap by name", Config{Servers: []string{"dns.example"}, Bootstrap: []string{"dns.example"}}, `bootstrap[0]: "dns.example": is a name, which would have to be looked up itself: want an address`},
+		{"bootstrap by itself", Config{Servers: []string{"dns.example"}, Bootstrap: []string{"192.0.2.53"}}, `bootstrap[0]: 192.0.2.53:53 is a listener of weir itself: queries would go round in a loop`},
+		{"bootstrap, half encrypted", Config{Servers: []string{"dns.example"}, Bootstrap: []string{"192.0.2.1", "tls://192.0.2.2"}}, `bootstrap: some are asked in clear text and others are encrypted, 192.0.2.1:53 and 192.0.2.2:853: want one or the other`},
+		{"bootstrap for nothing", Config{Servers: one, Bootstrap: []string{"192.0.2.1"}}, `bootstrap: is for servers that are given by name, of which there are none: want none of it, or servers such as "tls://dns.example"`},
+		{"tls", Config{Servers: []string{"tls://192.0.2.1", "tls://192.0.2.2#dns.example", "tls://192.0.2.3:8853#DNS.example.", "tls://[2001:db8::1]", "tls://[2001:db8::1]:8853#192.0.2.1"}}, ""},
+		{"https", Config{Servers: []string{"https://192.0.2.1", "https://192.0.2.2/q#dns.example", "https://[2001:db8::1]:8443/dns-query#dns.example"}}, ""},
+		{"https path", Config{Servers: []string{"https://192.0.2.1/dns-query{?dns}"}}, `servers[0]: "https://192.0.2.1/dns-query{?dns}": "/dns-query{?dns}" is not the path of a URL: want one such as /dns-query`},
+		{"quic", Config{Servers: []string{"quic://192.0.2.1", "quic://192.0.2.2#dns.example", "quic://[2001:db8::1]:8853#dns.example"}}, ""},
+		{"tls keys", Config{Servers: []string{"tls://192.0.2.1"}, CA: "ca.pem", Certificate: "own.pem", Key: "own.key", Pins: []string{"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}}, ""},
+		{"tls name", Config{Servers: []string{"tls://192.0.2.1#", "tls://192.0.2.2#a b", "tls://192.0.2.3#."}},
+			`servers[0]: "tls://192.0.2.1#": "" is not a name that a certificate can be for: want a host name, such as dns.example` + "\n" +
+				`servers[1]: "tls://192.0.2.2#a b": "a b" is not a name that a certificate can be for: want a host name, such as dns.example` + "\n" +
+				`servers[2]: "tls://192.0.2.3#.": "." is not a name that a certificate can be for: want a host name, such as dns.example`},
+		{"tls without address", Config{Servers: []string{"tls://"}}, `servers[0]: "tls://": want tls://ADDRESS#NAME, tls://ADDRESS:PORT#NAME or tls://[IPV6]:PORT#NAME, or a host name for the address`},
+		{"name in clear text", Config{Servers: []string{"192.0.2.1#dns.example"}}, `servers[0]: "192.0.2.1#dns.example": #dns.example is the name in a certificate, which there is none of in clear text: want "tls://192.0.2.1#dns.example", or no name`},
+		{"half encrypted", Config{Servers: []string{"tls://192.0.2.1", "192.0.2.2"}}, `servers: some are asked in clear text, such as 192.0.2.2:53, and others are encrypted, such as 192.0.2.1:853: want one or the other, or two upstreams`},
+		{"pin", Config{Servers: []string{"tls://192.0.2.1"}, Pins: []string{"sha256/AAAA", "sha1/AAAA", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}},
+			`pin[0]: "sha256/AAAA" is not a pin: want sha256/ and the 44 characters of a hash in base64` + "\n" +
+				`pin[1]: "sha1/AAAA" is not a pin: want sha256/ and the 44 characters of a hash in base64` + "\n" +
+				`pin[2]: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" is not a pin: want sha256/ and the 44 characters of a hash in base64`},
+		{"certificate without key", Config{Servers: []string{"tls://192.0.2.1"}, Certificate: "own.pem"}, `certificate: there is no key: want both, or neither`},
+		{"key without certificate", Config{Servers: []string{"tls://192.0.2.1"}, Key: "own.key"}, `key: there is no certificate: want both, or neither`},
+		{"ca in clear text", Config{Servers: one, CA: "ca.pem"}, `ca: is for encrypted servers, of which there are none: want servers such as "tls://192.0.2.1#dns.example"`},
+		{"scheme", Config{Servers: []string{"upd://192.0.2.1"}}, `servers[0]: "upd://192.0.2.1": unknown scheme "upd": want an address, or udp://, tcp://, tls://, https://, quic://`},
 		{"port", Config{Servers: []string{"192.0.2.1:0"}}, `servers[0]: "192.0.2.1:0": port 0 is no port of a server`},
 		{"unspecified", Config{Servers: []string{"0.0.0.0"}}, `servers[0]: "0.0.0.0": is not the address of one server`},
 		{"twice", Config{Servers: []string{"192.0.2.1", "tcp://192.0.2.1:53"}}, "servers[1]: 192.0.2.1:53 is there twice"},
@@ -39,11 +70,18 @@ func TestValidate(t *testing.T) {
 		{"source", Config{Servers: one, Sources: []string{"192.0.2.9", "192.0.2.9:53"}}, `sources[1]: "192.0.2.9:53": want an address of this host, without a port`},
 		{"source twice", Config{Servers: one, Sources: []string{"192.0.2.9", "192.0.2.9"}}, "sources[1]: 192.0.2.9 is there twice"},
 		{"sources of the other version", Config{Servers: one, Sources: []string{"2001:db8::1", "2001:db8::2"}}, "servers[0]: 192.0.2.1:53 can't be reached from sources, which are all of the other IP version"},
-		{"transport", Config{Servers: one, Transport: "tls"}, `transport: "tls": want one of auto, udp, tcp`},
+		{"transport", Config{Servers: one, Transport: "sctp"}, `transport: "sctp": want one of auto, udp, tcp`},
+		{"transport tls", Config{Servers: one, Transport: "tls"}, `transport: "tls": want one of auto, udp, tcp; encryption is written with each server, such as "tls://192.0.2.1#dns.example"`},
 		{"policy", Config{Servers: one, Policy: "best"}, `policy: "best": want one of random, round_robin, sequential, fastest`},
 		{"over_limit", Config{Servers: one, OverLimit: "drop"}, `over_limit: "drop": want one of refused, stale`},
 		{"all_down", Config{Servers: one, AllDown: "pray"}, `all_down: "pray": want one of spray, fail`},
 		{"case", Config{Servers: one, Case: "upper"}, `case: "upper": want one of keep, random`},
+		{"client_subnet", Config{Servers: one, ClientSubnet: "set 2001:db8::/56"}, ""},
+		{"client_subnet without prefix", Config{Servers: one, ClientSubnet: "192.0.2.0/24"}, `client_subnet: "192.0.2.0/24": want strip, or set and a prefix, such as "set 192.0.2.0/24"`},
+		{"client_subnet with host bits", Config{Servers: one, ClientSubnet: "set 192.0.2.1/24"}, `client_subnet: "set 192.0.2.1/24" has bits set behind its length: want "set 192.0.2.0/24"`},
+		{"trusted", Config{Servers: []string{"tls://192.0.2.1"}, Trusted: true}, ""},
+		{"trusted in clear text", Config{Servers: one, Trusted: true}, `trusted: 192.0.2.1:53 is asked in clear text, where anybody on the way can set AD: want servers such as "tls://192.0.2.1#dns.example"`},
+		{"trusted resolv.conf", Config{ResolvConf: "/etc/resolv.conf", Trusted: true}, `trusted: is for encrypted servers, and those of resolv_conf are not: want servers such as "tls://192.0.2.1#dns.example"`},
 		{"norecurse", Config{Servers: one, Norecurse: "maybe"}, `norecurse: "maybe": want one of refuse, forward`},
 		{"preset", Config{Servers: one, Preset: "bind"}, `preset: "bind": want coredns or nodelocal`},
 		{"expire", Config{Servers: one, Expire: -1}, `expire: -1ns: want 10ms to 1h`},
@@ -68,7 +106,8 @@ func TestValidate(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
-			if _, newErr := New("x", tt.c, Env{Policy: policy}); tt.want != "" && newErr == nil {
+			lookup := func(context.Context, string) ([]netip.Addr, time.Duration, error) { return nil, 0, errNoAddress }
+			if _, newErr := New("x", tt.c, Env{Policy: policy, Lookup: lookup, Log: slog.New(slog.DiscardHandler)}); tt.want != "" && newErr == nil {
 				t.Errorf("New took what Validate refuses")
 			}
 		})
@@ -78,7 +117,7 @@ func TestValidate(t *testing.T) {
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
 	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
-		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", Norecurse: NorecurseRefuse}
+		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
 	}

@@ -52,9 +52,18 @@ type source struct {
 var errNoSource = errors.New("no source address of the server's IP version")
 
 // open dials server from a random source that is in use, and from the others in turn when that fails.
-func (d *dialer) open(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+func (d *dialer) open(ctx context.Context, network string, server netip.AddrPort) (conn net.Conn, err error) {
+	err = d.from(ctx, server, func(source netip.Addr) error {
+		conn, err = d.dial(ctx, network, source, server)
+		return err
+	})
+	return conn, err
+}
+
+// from calls open with a random source that is in use, and with the others in turn when that fails; with the zero Addr when there are none.
+func (d *dialer) from(ctx context.Context, server netip.AddrPort, open func(source netip.Addr) error) error {
 	if len(d.sources) == 0 {
-		return d.dial(ctx, network, netip.Addr{}, server)
+		return open(netip.Addr{})
 	}
 	err := errNoSource
 	start := rand.IntN(len(d.sources)) // which source is no secret
@@ -66,20 +75,19 @@ func (d *dialer) open(ctx context.Context, network string, server netip.AddrPort
 			if s.addr.Is4() != server.Addr().Is4() || until > time.Now().UnixNano() != resting {
 				continue
 			}
-			var conn net.Conn
-			if conn, err = d.dial(ctx, network, s.addr, server); err == nil {
+			if err = open(s.addr); err == nil {
 				if until != 0 && s.rest.CompareAndSwap(until, 0) {
 					d.log.Info("source address is back", "source", s.addr)
 				}
-				return conn, nil
+				return nil
 			}
 			if errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
-				return nil, err // the server's doing, or nobody waits: another source changes nothing
+				return err // the server's doing, or nobody waits: another source changes nothing
 			}
 			if s.rest.Swap(time.Now().Add(sourceRest).UnixNano()) == 0 {
 				d.log.Warn("source address does not work, using others", "source", s.addr, "error", err)
 			}
 		}
 	}
-	return nil, err
+	return err
 }

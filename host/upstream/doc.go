@@ -4,7 +4,8 @@
 //	Resolve ──► policy: which servers, in which order
 //	               │ up to 3 tries, a new one when the last is overdue; the earlier ones stay open, the first answer wins
 //	               ├──► UDP: one of 16 connected sockets, random port and ID ──► no match? keep waiting
-//	               └──► TCP: a persistent connection shared with other queries, answers in any order
+//	               ├──► TCP, TLS: a persistent connection shared with other queries, answers in any order
+//	               └──► HTTPS, QUIC: the same, by libraries, with a goroutine for each query
 //
 // What a server says is passed on, SERVFAIL and REFUSED too: to ask elsewhere because of an RCODE is the job of a filter. What
 // is not an answer to the very query sent is ignored until the deadline (RFC 5452 section 9.1): an attacker who can make a resolver

@@ -38,4 +38,4 @@ var (
 	ErrClosed = &Error{"upstream: closed", message.EDENotReady}
 )
 
-var errTooManyStreams = errors.New("upstream: all TCP connections to the server are full")
+var errTooManyStreams = errors.New("upstream: all connections to the server are full")

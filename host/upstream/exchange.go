@@ -218,41 +218,46 @@ func (x *exchange) begin(now time.Time) {
 	wait := max(rttFactor*time.Duration(s.rtt.Load()), minWait)
 	wait = min(wait, x.end.Sub(now)/time.Duration(x.limit-x.started+1))
 	x.next = now.Add(wait)
-	over := s.transport == TCP || s.transport == Auto && (x.overTCP || x.group.randomCase && quirk(&s.noCase, now))
+	over := s.transport
+	if over == Auto {
+		over = UDP
+		if x.overTCP || x.group.randomCase && quirk(&s.noCase, now) {
+			over = TCP
+		}
+	}
 	x.send(s, now, wait, over, !quirk(&s.noEDNS, now), false)
 }
 
 // follow sends the query to the same server in another way, because of what it said. It reports whether it could.
-func (x *exchange) follow(s *server, now time.Time, overTCP, edns, again bool) bool {
+func (x *exchange) follow(s *server, now time.Time, over Transport, edns, again bool) bool {
 	wait := min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.end.Sub(now))
 	if due := now.Add(wait); x.next.Before(due) {
 		x.next = due
 	}
-	return x.send(s, now, wait, overTCP, edns, again)
+	return x.send(s, now, wait, over, edns, again)
 }
 
 // send sends the query to s, as a try of its own. When that can't be done, it counts as a failed try.
-func (x *exchange) send(s *server, now time.Time, wait time.Duration, overTCP, edns, again bool) bool {
+func (x *exchange) send(s *server, now time.Time, wait time.Duration, over Transport, edns, again bool) bool {
 	if x.used == len(x.tries) {
 		return false
 	}
 	t := &x.tries[x.used]
 	x.used++
-	*t = try{exchange: x, server: s, overTCP: overTCP, edns: edns, again: again, sent: now, due: now.Add(wait), out: t.out, in: t.in}
+	*t = try{exchange: x, server: s, over: over, edns: edns, again: again, sent: now, due: now.Add(wait), out: t.out, in: t.in}
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
-	t.lower = !overTCP && quirk(&s.noCase, now)
+	t.lower = over == UDP && quirk(&s.noCase, now)
 	if x.query.Trace != nil {
-		x.trace(t.step("query"), "%s over %s, try %d, %v left", s.name, t.transport(), x.used, x.end.Sub(now).Round(time.Millisecond))
+		x.trace(t.step("query"), "%s over %s, try %d, %v left", s.name, t.over, x.used, x.end.Sub(now).Round(time.Millisecond))
 	}
 	s.inFlight.Add(1)
 	var err error
-	if overTCP {
-		s.metrics.tcp.Inc()
-		err = x.sendTCP(t)
-	} else {
-		s.metrics.udp.Inc()
+	s.metrics.queries[over].Inc()
+	if over == UDP {
 		err = x.sendUDP(t, now)
+	} else {
+		err = x.sendConnected(t)
 	}
 	if err != nil {
 		x.unsent(t, err, now)
@@ -321,7 +326,7 @@ func (x *exchange) sent(t *try, err error) {
 // unsent notes a try that could not be sent.
 func (x *exchange) unsent(t *try, err error, now time.Time) {
 	if x.query.Trace != nil {
-		x.trace(t.step("failure"), "%s over %s: %v", t.server.name, t.transport(), err)
+		x.trace(t.step("failure"), "%s over %s: %v", t.server.name, t.over, err)
 	}
 	x.finish(t)
 	x.fail(t, causeUnreachable, now)
@@ -338,27 +343,28 @@ func (x *exchange) unawait(t *try) {
 	x.refs.Add(-1)
 }
 
-func (x *exchange) sendTCP(t *try) error {
+// sendConnected sends t on a connection.
+func (x *exchange) sendConnected(t *try) error {
 	t.build(x.query, &x.random, x.group.randomCase)
 	for {
-		c, err := t.server.stream()
+		c, err := t.server.connection()
 		if err != nil {
 			return err
 		}
-		t.stream = c
+		t.connection = c
 		x.await(t)
 		if c.add(t, &x.random) {
 			return nil
 		}
 		x.unawait(t)
-		// It ended, or was filled up by others, since stream looked. The next look sees that.
+		// It ended, or was filled up by others, since connection looked. The next look sees that.
 	}
 }
 
 // heed does what an outcome asks for, and reports whether it is the response.
 func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 	s := t.server
-	if t.overTCP {
+	if t.over != UDP {
 		x.finish(t) // whoever posted has taken it out of its stream
 	}
 	switch kind {
@@ -368,19 +374,25 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 	case outcomeUnreachable:
 		x.fail(t, causeUnreachable, now)
 
+	case outcomeHandshake:
+		x.fail(t, causeHandshake, now)
+
+	case outcomeStatus:
+		x.fail(t, causeStatus, now)
+
 	case outcomeMalformed:
 		x.fail(t, causeBroken, now)
 
 	case outcomeBroken:
 		x.close(t)
-		if !t.overTCP || t.again || !x.follow(s, now, true, t.edns, true) {
+		if t.over == UDP || t.again || !x.follow(s, now, t.over, t.edns, true) {
 			x.fail(t, causeBroken, now)
 		}
 
 	case outcomeFlood:
 		// Many responses that do not match: somebody guesses (RFC 5452 section 9.3). From now on no guess counts for this query.
 		for i := range x.tries[:x.used] {
-			if u := &x.tries[i]; !u.overTCP {
+			if u := &x.tries[i]; u.over == UDP {
 				x.close(u)
 			}
 		}
@@ -406,7 +418,7 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 		return
 	}
 	s.metrics.fallbacks[reason].Inc()
-	if !x.follow(s, now, true, t.edns, false) {
+	if !x.follow(s, now, TCP, t.edns, false) {
 		x.fail(t, causeBroken, now)
 	}
 }
@@ -429,14 +441,14 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		if truncated {
 			text += ", truncated"
 		}
-		x.trace(step, text, s.name, t.transport(), step.RCODE, t.size, step.Took.Round(time.Microsecond))
+		x.trace(step, text, s.name, t.over, step.RCODE, t.size, step.Took.Round(time.Microsecond))
 	}
-	if t.overTCP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
+	if t.over != UDP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
 		s.noCase.Store(now.Add(quirkMemory).UnixNano())
 	}
 	switch {
-	case truncated && !t.overTCP && s.transport != UDP:
+	case truncated && t.over == UDP && s.transport != UDP:
 		x.truncated = true
 		x.askAgain(t, reasonTruncated, now)
 		return false
@@ -444,7 +456,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
-		return !x.follow(s, now, t.overTCP, false, false)
+		return !x.follow(s, now, t.over, false, false)
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
@@ -467,9 +479,9 @@ func (x *exchange) fail(t *try, cause int, now time.Time) {
 	if x.query.Trace != nil {
 		step := t.step("failure")
 		step.Took = now.Sub(t.sent)
-		x.trace(step, "%s over %s: %s after %v", t.server.name, t.transport(), causeNames[cause], step.Took.Round(time.Microsecond))
+		x.trace(step, "%s over %s: %s after %v%s", t.server.name, t.over, causeNames[cause], step.Took.Round(time.Microsecond), because(t.problem))
 	}
-	t.server.fail(cause, 0, now)
+	t.server.fail(cause, t.problem, 0, now)
 	due := now
 	if x.started >= len(x.servers) {
 		due = now.Add(x.grace(t.server))
@@ -477,6 +489,14 @@ func (x *exchange) fail(t *try, cause int, now time.Time) {
 	if due.Before(x.next) && !x.hopeful() {
 		x.next = due
 	}
+}
+
+// because returns a problem as the end of a sentence.
+func because(problem error) string {
+	if problem == nil {
+		return ""
+	}
+	return ": " + problem.Error()
 }
 
 // grace is how long a response is waited for behind an error of the network.
@@ -502,14 +522,14 @@ func (x *exchange) expire(now time.Time) {
 			continue
 		}
 		t.overdue = true
-		t.server.fail(causeTimeout, now.Sub(t.sent), now)
-		if t.overTCP {
-			t.stream.suspect(t)
+		t.server.fail(causeTimeout, nil, now.Sub(t.sent), now)
+		if t.over != UDP {
+			t.connection.suspect(t)
 		}
 		if x.query.Trace != nil {
 			step := t.step("failure")
 			step.Took = now.Sub(t.sent)
-			x.trace(step, "%s over %s: no response in %v", t.server.name, t.transport(), step.Took.Round(time.Millisecond))
+			x.trace(step, "%s over %s: no response in %v", t.server.name, t.over, step.Took.Round(time.Millisecond))
 		}
 	}
 }
@@ -533,7 +553,7 @@ func (x *exchange) close(t *try) {
 	if !t.open() {
 		return
 	}
-	if t.waiting && (t.overTCP && t.stream.drop(t) || !t.overTCP && t.socket.drop(t)) {
+	if t.waiting && (t.over != UDP && t.connection.drop(t) || t.over == UDP && t.socket.drop(t)) {
 		x.unawait(t)
 	}
 	x.finish(t)
@@ -550,6 +570,9 @@ func (x *exchange) deliver(t *try, dst []byte) message.Response {
 	r := t.response
 	msg := r.Message
 	msg[2] &^= message.FlagAA >> 8 // a proxy is no authority (RFC 2181 section 5.4.1)
+	if !x.group.trusted || !t.over.encrypted() {
+		msg[3] &^= message.FlagAD // nobody knows who has set it
+	}
 	if message.Truncated(msg) {
 		// What is missing nobody knows, so nothing is passed on but TC, which sends the client to TCP (RFC 2181 section 9). And
 		// an answer without records because they did not fit is not NODATA.
@@ -572,5 +595,5 @@ func (x *exchange) trace(s message.Step, format string, args ...any) {
 
 // step is a step of a trace that is about t.
 func (t *try) step(event string) message.Step {
-	return message.Step{Event: event, Server: t.server.name, Over: t.transport()}
+	return message.Step{Event: event, Server: t.server.name, Over: t.over.String()}
 }

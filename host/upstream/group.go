@@ -24,14 +24,15 @@ type Env struct {
 	Index   uint16       // of the group, for message.Response.Upstream
 	Log     *slog.Logger // slog.Default() when nil
 	Metrics *Metrics     // unregistered ones when nil
-	Dial    DialFunc     // Dial when nil
+	Lookup  LookupFunc   // for servers that are given by name; by Config.Bootstrap or the system when nil
+	Dial    DialFunc     // Dial when nil; not for QUIC, which needs a socket of another kind
 }
 
 // Group is a named group of servers. It implements message.Resolver, and is safe for concurrent use.
 //
-//  1. New checks the configuration and reads resolv.conf. Nothing runs yet.
-//  2. Run probes servers that are down, watches resolv.conf and closes idle sockets, until its context ends. Resolve works before and
-//     beside it; TCP connections that Resolve opens are the group's.
+//  1. New checks the configuration, reads files and looks names up. Nothing runs yet.
+//  2. Run probes servers that are down, watches resolv.conf, looks names up again and closes idle sockets, until its context ends. Resolve works
+//     before and beside it; TCP connections that Resolve opens are the group's.
 //  3. When Run returns, all sockets and connections are closed, all goroutines have ended, and Resolve returns ErrClosed.
 type Group struct {
 	name, policy  string
@@ -39,7 +40,10 @@ type Group struct {
 	log           *slog.Logger
 	metrics       *Metrics
 	dialer        dialer
-	configured    []target // from Config.Servers
+	security      *security   // non-nil
+	locations     []location  // from Config.Servers
+	names         []*hostName // those in it; after New they are followNames's own
+	lookup        LookupFunc
 	transport     Transport
 	resolvConf    string
 	resolvText    []byte // what New read
@@ -48,6 +52,8 @@ type Group struct {
 	probeQuery    *message.Query
 	randomCase    bool
 	failDown      bool
+	trusted       bool
+	subnet        []byte // option of all queries, nil for none
 	overStale     bool
 	maxFails      int
 	maxConcurrent int64
@@ -66,6 +72,10 @@ type Group struct {
 	inFlight  prometheus.Gauge
 	overLimit prometheus.Counter
 
+	changing    sync.Mutex       // guards following, and changes of servers
+	configured  []target         // where locations are, as far as that is known
+	nameservers []netip.AddrPort // from resolv.conf
+
 	healthDue chan struct{} // has room for one: a server went down
 
 	// ctx is good until Run ends; it is for what Resolve opens and others use after it.
@@ -81,8 +91,9 @@ type Group struct {
 // overEDE goes with the REFUSED for queries above max_concurrent.
 var overEDE = message.AppendEDE(nil, message.EDEOther, "too many queries wait for the upstream")
 
-// New makes a group. It checks c, by c.Validate(env.Policy), and reads the resolv.conf that c may name, which has to be there. Without a server
-// in it the group has none, and Resolve fails, until the file has one; later on the servers stay when the file gets worse. It starts nothing.
+// New makes a group. It checks c, by c.Validate(env.Policy), reads the files that it names, which have to be there, and looks up servers that are
+// given by name, for 2 s at most. Without a server in resolv.conf, or when no name leads to one, the group has none, and Resolve fails, until that
+// changes; later on the servers stay when the file or the answers get worse. It starts nothing.
 func New(name string, c Config, env Env) (*Group, error) {
 	if err := c.Validate(env.Policy); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", name, err)
@@ -92,7 +103,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		name: name, policy: c.Policy, index: env.Index,
 		log:     cmp.Or(env.Log, slog.Default()).With("upstream", name),
 		metrics: env.Metrics, transport: parseTransport(c.Transport), resolvConf: c.ResolvConf, allowed: env.Policy.withDefaults(),
-		randomCase: c.Case == "random", failDown: c.AllDown == "fail", overStale: c.OverLimit == "stale",
+		randomCase: c.Case == "random", failDown: c.AllDown == "fail", trusted: c.Trusted, overStale: c.OverLimit == "stale",
 		maxFails: c.MaxFails, maxConcurrent: int64(c.MaxConcurrent),
 		expire: c.Expire, healthCheck: c.HealthCheck, readTimeout: c.ReadTimeout, dialTimeout: c.DialTimeout,
 		healthDue: make(chan struct{}, 1),
@@ -106,6 +117,10 @@ func New(name string, c Config, env Env) (*Group, error) {
 	if env.Dial == nil {
 		g.dialer.dial = Dial
 	}
+	var err error
+	if g.security, err = openSecurity(c); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", name, err)
+	}
 	// What follows has been validated.
 	for _, text := range c.Sources {
 		addr, _ := parseSource(text)
@@ -116,14 +131,27 @@ func New(name string, c Config, env Env) (*Group, error) {
 		g.healthyRCODEs = append(g.healthyRCODEs, rcode)
 	}
 	g.probeQuery, _ = parseProbe(c.Probe)
+	g.subnet, _ = parseSubnet(c.ClientSubnet)
 	for _, text := range c.Servers {
-		t, _ := parseServer(text, g.transport)
-		g.configured = append(g.configured, t)
+		l, _ := parseServer(text, g.transport)
+		g.locations = append(g.locations, l)
+		if l.host != "" && !slices.ContainsFunc(g.names, func(h *hostName) bool { return h.name == l.host }) {
+			g.names = append(g.names, &hostName{name: l.host})
+		}
 	}
+	switch {
+	case env.Lookup != nil:
+		g.lookup = env.Lookup
+	case len(c.Bootstrap) > 0:
+		g.lookup = newBootstrap(name, c, env).lookup
+	default:
+		g.lookup = systemLookup
+	}
+	g.findNames()
 	g.servers.Store(new([]*server))
+	g.configured = g.located()
 	g.setServers(g.configured)
 	if g.resolvConf != "" {
-		var err error
 		if g.resolvText, err = g.readResolvConf(); err == nil {
 			err = g.useResolvConf(g.resolvText)
 		}
@@ -141,6 +169,9 @@ func New(name string, c Config, env Env) (*Group, error) {
 	return g, nil
 }
 
+// Changed reports whether a file of certificates that New has read is another now, so that a new group would not be the same.
+func (g *Group) Changed() bool { return g.security.changed() }
+
 // Name returns the name of the group in the configuration.
 func (g *Group) Name() string { return g.name }
 
@@ -150,7 +181,7 @@ const queues = 4
 // Resolve asks the servers and appends the response to dst. It implements message.Resolver; the errors are those of this package,
 // or that of ctx.
 //
-// The response has AA clear. One that is truncated, which there is only where the transport is "udp" or a server truncates over TCP,
+// The response has AA clear, and AD unless the group is trusted. One that is truncated, which there is only where the transport is "udp" or a server truncates over TCP,
 // has TC set, no records, and its RCODE as its Class.
 func (g *Group) Resolve(ctx context.Context, q *message.Query, dst []byte) (message.Response, error) {
 	w := g.waiters.Get().(*waiter)
@@ -282,6 +313,9 @@ func (g *Group) Run(ctx context.Context) error {
 	if g.resolvConf != "" {
 		g.start(g.watch)
 	}
+	if len(g.names) > 0 {
+		g.start(g.followNames)
+	}
 	<-ctx.Done()
 	g.ended.Store(true)
 	g.cancel()
@@ -326,7 +360,8 @@ func (g *Group) sweep(ctx context.Context) {
 }
 
 // setServers makes these the servers of the group. Those that were there already stay as they are, with their connections and
-// their health. Those that are not any more get no further queries; the queries that wait for them go on. Not safe for concurrent use.
+// their health. Those that are not any more get no further queries; the queries that wait for them go on. g.changing is held, or nobody
+// else has g.
 func (g *Group) setServers(targets []target) {
 	old := *g.servers.Load()
 	servers := make([]*server, len(targets))
@@ -363,15 +398,15 @@ func (g *Group) Forget(other *Group) {
 
 // Stats is the state of one server.
 type Stats struct {
-	Server    netip.AddrPort
-	Transport Transport
-	Up        bool
-	Fails     int           // tries in a row without a healthy response
-	RTT       time.Duration // smoothed round trip time, 0 while unknown
-	InFlight  int           // queries that wait for it
-	Streams   int           // TCP connections
-	NoEDNS    bool          // is asked without EDNS
-	NoCase    bool          // does not keep the case of the QNAME
+	Server      netip.AddrPort
+	Transport   Transport
+	Up          bool
+	Fails       int           // tries in a row without a healthy response
+	RTT         time.Duration // smoothed round trip time, 0 while unknown
+	InFlight    int           // queries that wait for it
+	Connections int           // that are open, or being opened
+	NoEDNS      bool          // is asked without EDNS
+	NoCase      bool          // does not keep the case of the QNAME
 }
 
 // Stats returns the state of all servers, in the order of the configuration.
@@ -380,11 +415,11 @@ func (g *Group) Stats() []Stats {
 	var stats []Stats
 	for _, s := range *g.servers.Load() {
 		s.mu.Lock()
-		streams := len(s.streams)
+		connections := len(s.connections)
 		s.mu.Unlock()
 		stats = append(stats, Stats{
 			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
-			InFlight: int(s.inFlight.Load()), Streams: streams, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
+			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
 		})
 	}
 	return stats

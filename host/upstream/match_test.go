@@ -2,12 +2,14 @@ package upstream
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"math"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,8 +152,9 @@ var mutants = []struct {
 
 // TestMutants has a server send what does not match before what does, and then only what does not.
 func TestMutants(t *testing.T) {
+	a, certificate := authority(t)
 	for _, mutant := range mutants {
-		for _, transport := range []string{"udp", "tcp"} {
+		for _, transport := range []string{"udp", "tcp", "tls"} {
 			for _, alone := range []bool{false, true} {
 				name := mutant.name + " over " + transport
 				if alone {
@@ -164,6 +167,9 @@ func TestMutants(t *testing.T) {
 							send(answer(query, "192.0.2.1"))
 						}
 					}, func(conn net.Conn) {
+						if transport == "tls" {
+							conn = tls.Server(conn, serverTLS(certificate))
+						}
 						frames(conn, func(query []byte) {
 							conn.Write(frame(mutant.mutate(answer(query, "192.0.2.66"))))
 							if !alone {
@@ -171,7 +177,11 @@ func TestMutants(t *testing.T) {
 							}
 						})
 					})
-					g := group(t, Config{Servers: []string{addr.String()}, Transport: transport}, Env{})
+					c := Config{Servers: []string{transport + "://" + addr.String()}}
+					if transport == "tls" {
+						c.CA = a.File
+					}
+					g := group(t, c, Env{})
 					q := query(t, "www.test.", dns.TypeA)
 					if alone {
 						q.Deadline = time.Now().Add(60 * time.Millisecond)
@@ -191,12 +201,56 @@ func TestMutants(t *testing.T) {
 	}
 }
 
+// TestMutantsOfCalls is the same where a query has one response and no more. The first is a mutant, the next is none, or all are.
+func TestMutantsOfCalls(t *testing.T) {
+	a, certificate := authority(t)
+	for _, transport := range []string{"https", "quic"} {
+		for _, mutant := range mutants {
+			for _, alone := range []bool{false, true} {
+				name := mutant.name + " over " + transport
+				if alone {
+					name += ", alone"
+				}
+				t.Run(name, func(t *testing.T) {
+					var asked atomic.Int32
+					respond := func(query []byte) []byte {
+						if asked.Add(1) == 1 || alone {
+							return mutant.mutate(answer(query, "192.0.2.66"))
+						}
+						return answer(query, "192.0.2.1")
+					}
+					var addr netip.AddrPort
+					if transport == "https" {
+						addr, _ = scriptHTTPS(t, certificate, posted(respond))
+					} else {
+						addr = scriptQUIC(t, certificate, streamed(respond))
+					}
+					g := group(t, Config{Servers: []string{transport + "://" + addr.String() + "#" + testName}, CA: a.File, MaxFails: -1}, Env{})
+					q := query(t, "www.test.", dns.TypeA)
+					if alone {
+						q.Deadline = time.Now().Add(60 * time.Millisecond)
+					}
+					response, err := g.Resolve(t.Context(), q, nil)
+					switch {
+					case err == nil && bytes.Contains(response.Message, net.ParseIP("192.0.2.66").To4()):
+						t.Errorf("the mutant was taken")
+					case alone && err == nil:
+						t.Errorf("got a response %x", response.Message)
+					case !alone && err != nil:
+						t.Errorf("the right response was not taken: %v", err)
+					}
+				})
+			}
+		}
+	}
+}
+
 // endsConnection reports whether a mutant is where trust in a TCP connection, or in the answer on it, ends: it can't be from
 // anybody but the server, so there is nothing better to wait for.
 func endsConnection(mutant, transport string) bool {
 	switch mutant {
 	case "short header", "cut in a record", "count of answers", "octets behind", "pointer loop", "two OPT":
-		return transport == "tcp"
+		return transport != "udp"
 	}
 	return false
 }
@@ -439,7 +493,7 @@ func FuzzReceive(f *testing.F) {
 		tcp.build(q, &x.random, false)
 		tcp.id = 7
 		c := &stream{server: udp.server, pending: map[uint16]*try{7: tcp}}
-		c.read(&reader{packets: [][]byte{frame(octets), octets}})
+		_ = c.read(&reader{packets: [][]byte{frame(octets), octets}})
 		c.end(outcomeBroken)
 		if tcp.size != 0 && !message.EqualName(tcp.in[12:22], q.Name) {
 			t.Errorf("TCP took %x", octets)

@@ -52,7 +52,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 const (
 	causeTimeout     = iota // no response in time
 	causeUnreachable        // ICMP error, connection refused, no route, no socket
-	causeBroken             // a TCP connection that ended before the response
+	causeHandshake          // TLS: no version in common, or a certificate that won't do
+	causeStatus             // an HTTP response without a DNS response in it
+	causeBroken             // a connection that ended before the response
 	causeRCODE              // a response with an RCODE that healthy_rcodes does not list
 	causes
 )
@@ -65,13 +67,13 @@ const (
 )
 
 var (
-	causeNames  = [causes]string{"timeout", "unreachable", "broken", "rcode"}
+	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode"}
 	reasonNames = [reasons]string{"truncated", "mismatches", "case"}
 )
 
 // serverMetrics are the metrics of one server with their labels filled in, which on the query path would cost a hash each.
 type serverMetrics struct {
-	udp, tcp            prometheus.Counter
+	queries             [len(transportNames)]prometheus.Counter // by transport, Auto has none
 	responses           [message.REFUSED + 2]prometheus.Counter // the last one is for all other RCODEs
 	failures            [causes]prometheus.Counter
 	fallbacks           [reasons]prometheus.Counter
@@ -80,14 +82,18 @@ type serverMetrics struct {
 	rtt                 prometheus.Observer
 }
 
-func (m *Metrics) server(group, server string) *serverMetrics {
+// server returns the metrics of a server. What it can't do with its transport is not among them.
+func (m *Metrics) server(group, server string, transport Transport) *serverMetrics {
 	s := &serverMetrics{
-		udp:        m.queries.WithLabelValues(group, server, "udp"),
-		tcp:        m.queries.WithLabelValues(group, server, "tcp"),
 		mismatches: m.mismatches.WithLabelValues(group, server),
 		retries:    m.retries.WithLabelValues(group, server),
 		healthy:    m.healthy.WithLabelValues(group, server),
 		rtt:        m.rtt.WithLabelValues(group, server),
+	}
+	for over := UDP; int(over) < len(s.queries); over++ {
+		if over == transport || transport == Auto && !over.encrypted() {
+			s.queries[over] = m.queries.WithLabelValues(group, server, over.String())
+		}
 	}
 	for i := range s.responses {
 		name := "other"

@@ -41,12 +41,12 @@ func parseResolvConf(text []byte) (servers []netip.AddrPort, invalid []string) {
 		if host, port, ok := strings.Cut(value, "]:"); ok && !strings.Contains(host, ":") {
 			value = strings.TrimPrefix(host, "[") + ":" + port // an IPv4 address in brackets, as OpenBSD has it
 		}
-		t, err := parseServer(value, Auto)
+		l, err := parseServer(value, Auto)
 		switch {
-		case err != nil || strings.Contains(value, "://"):
+		case err != nil || strings.Contains(value, "://") || l.host != "":
 			invalid = append(invalid, fields[1])
-		case !slices.Contains(servers, t.addr):
-			servers = append(servers, t.addr)
+		case !slices.Contains(servers, l.addr):
+			servers = append(servers, l.addr)
 		}
 	}
 	return servers, invalid
@@ -79,6 +79,9 @@ func (g *Group) useResolvConf(text []byte) error {
 	if len(servers) == 0 {
 		return fmt.Errorf("%s: %w", g.resolvConf, errNoNameserver)
 	}
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	g.nameservers = servers
 	g.setServers(g.merge(servers))
 	return nil
 }
@@ -88,7 +91,7 @@ func (g *Group) merge(more []netip.AddrPort) []target {
 	targets := slices.Clone(g.configured)
 	for _, addr := range more {
 		if !slices.ContainsFunc(targets, func(t target) bool { return t.addr == addr }) {
-			targets = append(targets, target{addr, g.transport})
+			targets = append(targets, target{addr: addr, transport: g.transport})
 		}
 	}
 	if len(targets) > g.allowed.MaxServers {

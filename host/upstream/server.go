@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"context"
+	"crypto/tls"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,26 +26,30 @@ type server struct {
 	group   *Group
 	metrics *serverMetrics
 	sockets sockets
+	tls     *tls.Config // nil in clear text
 
 	down     atomic.Bool
 	fails    atomic.Int32 // tries in a row without a healthy response
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
 	rttAt    atomic.Int64 // time.Time.UnixNano of its last change
-	dialTime atomic.Int64 // smoothed duration of a TCP handshake in nanoseconds, 0 while unknown
+	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, 0 while unknown
 	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
 	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
 
-	mu      sync.Mutex // guards following
-	streams []*stream
-	retired bool // not in the group any more
+	mu          sync.Mutex // guards following
+	connections []connection
+	retired     bool // not in the group any more
 }
 
 func newServer(g *Group, t target) *server {
 	s := &server{target: t, name: t.addr.String(), group: g}
-	s.metrics = g.metrics.server(g.name, s.name)
+	s.metrics = g.metrics.server(g.name, s.name, t.transport)
 	s.metrics.healthy.Set(1)
 	s.sockets.open = make(map[*socket]struct{})
+	if t.transport.encrypted() {
+		s.tls = g.security.config(t)
+	}
 	return s
 }
 
@@ -69,7 +75,7 @@ func (s *server) expectedRTT(now time.Time) time.Duration {
 func (s *server) ok(rcode uint16, now time.Time) {
 	s.metrics.responses[min(int(rcode), len(s.metrics.responses)-1)].Inc()
 	if !s.group.isHealthy(rcode) {
-		s.fail(causeRCODE, 0, now)
+		s.fail(causeRCODE, nil, 0, now)
 		return
 	}
 	if s.fails.Load() != 0 { // no store while all is well: the cache line stays with all cores
@@ -81,8 +87,8 @@ func (s *server) ok(rcode uint16, now time.Time) {
 	}
 }
 
-// fail notes a try without a healthy response, after it has been waited for.
-func (s *server) fail(cause int, waited time.Duration, now time.Time) {
+// fail notes a try without a healthy response, after it has been waited for. problem says more about the cause, if anything does.
+func (s *server) fail(cause int, problem error, waited time.Duration, now time.Time) {
 	s.metrics.failures[cause].Inc()
 	if cause == causeTimeout && int64(waited) > s.rtt.Load() {
 		// The answer takes at least as long. Without this a server that answers late would never be known to: its answers lose
@@ -96,7 +102,11 @@ func (s *server) fail(cause int, waited time.Duration, now time.Time) {
 	}
 	if s.down.CompareAndSwap(false, true) {
 		s.metrics.healthy.Set(0)
-		s.group.log.Warn("server is down", "server", s.name, "fails", limit, "cause", causeNames[cause])
+		log := s.group.log
+		if problem != nil {
+			log = log.With("error", problem)
+		}
+		log.Warn("server is down", "server", s.name, "fails", limit, "cause", causeNames[cause])
 		s.group.wakeHealth()
 	}
 }
@@ -107,27 +117,49 @@ func quirk(until *atomic.Int64, now time.Time) bool {
 	return t != 0 && now.UnixNano() < t
 }
 
-// stream returns a connection on which one more query can wait, and opens one if there is none.
-func (s *server) stream() (*stream, error) {
+// connection is what queries wait on together, other than UDP sockets: a stream or a session.
+type connection interface {
+	run(ctx context.Context)
+	hasRoom() bool
+	add(t *try, r *random) bool
+	drop(t *try) bool
+	suspect(t *try)
+	retire()
+	end(why outcomeKind)
+}
+
+// connection returns a connection on which one more query can wait, and opens one if there is none.
+func (s *server) connection() (connection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range s.streams {
+	for _, c := range s.connections {
 		if c.hasRoom() {
 			return c, nil
 		}
 	}
-	if len(s.streams) >= maxStreams {
+	if len(s.connections) >= maxStreams {
 		return nil, errTooManyStreams
 	}
 	if s.retired {
 		return nil, ErrClosed
 	}
-	c := &stream{server: s, pending: make(map[uint16]*try), writing: true}
+	c := s.newConnection()
 	if !s.group.start(c.run) {
 		return nil, ErrClosed
 	}
-	s.streams = append(s.streams, c)
+	s.connections = append(s.connections, c)
 	return c, nil
+}
+
+// newConnection makes a connection, which run opens.
+func (s *server) newConnection() connection {
+	switch s.transport {
+	case HTTPS:
+		return newSession(s, openHTTPS)
+	case QUIC:
+		return newSession(s, openQUIC)
+	}
+	return &stream{server: s, pending: make(map[uint16]*try), writing: true}
 }
 
 // dialTimeout is four times what a handshake took so far, within 300 ms and Config.DialTimeout.
@@ -146,9 +178,9 @@ func (s *server) retire() {
 	}
 	s.mu.Lock()
 	s.retired = true
-	streams := s.streams
+	connections := s.connections
 	s.mu.Unlock()
-	for _, c := range streams {
+	for _, c := range connections {
 		c.retire()
 	}
 }
@@ -157,9 +189,9 @@ func (s *server) retire() {
 func (s *server) cut() {
 	s.retire()
 	s.mu.Lock()
-	streams := s.streams
+	connections := s.connections
 	s.mu.Unlock()
-	for _, c := range streams {
+	for _, c := range connections {
 		c.end(outcomeBroken)
 	}
 	for _, k := range s.sockets.all(true) {
@@ -168,12 +200,12 @@ func (s *server) cut() {
 }
 
 // remove forgets a connection that has ended.
-func (s *server) remove(c *stream) {
+func (s *server) remove(c connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, other := range s.streams {
+	for i, other := range s.connections {
 		if other == c {
-			s.streams = append(s.streams[:i:i], s.streams[i+1:]...) // a copy: retire and cut read the old one
+			s.connections = append(s.connections[:i:i], s.connections[i+1:]...) // a copy: retire and cut read the old one
 			return
 		}
 	}

@@ -26,7 +26,7 @@ const (
 	keepBuffer = 4096
 )
 
-// stream is a TCP connection to a server with many queries in it, which are answered in any order (RFC 7766 section 6.2.1.1).
+// stream is a connection, of TCP or TLS over it, to a server with many queries in it, which are answered in any order (RFC 7766 section 6.2.1.1).
 //
 // A query is in pending from its sending until whoever takes it out: the reader, because it is answered or the connection has ended,
 // who then posts exactly one outcome; or the exchange that does not want to wait any more. The goroutine of run dials, reads, and is
@@ -147,7 +147,10 @@ func (c *stream) endIfIdle() {
 }
 
 // end closes the connection and tells all who wait.
-func (c *stream) end(why outcomeKind) {
+func (c *stream) end(why outcomeKind) { c.tell(why, nil) }
+
+// tell is end, with what there is to say about it.
+func (c *stream) tell(why outcomeKind, problem error) {
 	c.mu.Lock()
 	c.ended = true
 	if c.conn != nil {
@@ -157,6 +160,7 @@ func (c *stream) end(why outcomeKind) {
 	c.pending = nil
 	c.mu.Unlock()
 	for _, t := range pending {
+		t.problem = problem
 		t.post(why, true, nil)
 	}
 }
@@ -166,10 +170,10 @@ func (c *stream) run(ctx context.Context) {
 	defer c.server.remove(c)
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.server.dialTimeout())
-	conn, err := c.server.group.dialer.open(ctx, "tcp", c.server.addr)
+	conn, err := c.server.connect(ctx)
 	cancel()
 	if err != nil {
-		c.end(outcomeUnreachable)
+		c.tell(outcomeOf(err, outcomeUnreachable), err)
 		return
 	}
 	c.server.observeDial(time.Since(start))
@@ -183,33 +187,33 @@ func (c *stream) run(ctx context.Context) {
 	}
 	// Reading must not wait for writing: a server may not read on before its answers are.
 	if c.server.group.start(c.flush) {
-		c.read(conn)
+		err = c.read(conn)
 	}
-	c.end(outcomeBroken)
+	c.tell(outcomeBroken, err)
 }
 
 var errShort = errors.New("upstream: message without a whole header")
 
-// read reads messages until the connection ends, has been idle for too long, or does not keep to the protocol.
-func (c *stream) read(conn net.Conn) {
+// read reads messages until the connection ends, has been idle for too long, or does not keep to the protocol, and returns why.
+func (c *stream) read(conn net.Conn) error {
 	reader := bufio.NewReaderSize(conn, keepBuffer)
 	var buf []byte
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(c.server.group.expire)); err != nil {
-			return
+			return err
 		}
 		if _, err := reader.Peek(1); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) && c.inUse() {
 				continue
 			}
-			return
+			return err
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(messageTimeout)); err != nil {
-			return
+			return err
 		}
 		var err error
 		if buf, err = readMessage(reader, buf); err != nil {
-			return
+			return err
 		}
 		c.deliver(buf)
 		if cap(buf) > keepBuffer {
@@ -275,7 +279,20 @@ func (c *stream) deliver(msg []byte) {
 	t.post(outcomeResponse, true, nil)
 }
 
-// observeDial notes the duration of a TCP handshake.
+// connect opens a connection.
+func (s *server) connect(ctx context.Context) (net.Conn, error) {
+	conn, err := s.group.dialer.open(ctx, "tcp", s.addr)
+	if err != nil || s.tls == nil {
+		return conn, err
+	}
+	secret, err := secure(ctx, conn, s.tls)
+	if err != nil {
+		return nil, err // not secret, which would be a net.Conn that is not nil
+	}
+	return secret, nil
+}
+
+// observeDial notes how long it took to open a connection.
 func (s *server) observeDial(d time.Duration) {
 	if old := time.Duration(s.dialTime.Load()); old != 0 {
 		d = old + (d-old)/8

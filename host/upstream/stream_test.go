@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -48,7 +49,7 @@ func collect(t *testing.T, conn net.Conn, n int) [][]byte {
 	return queries
 }
 
-// TestStream is what a TCP server may do, right or wrong. Three queries wait on its first connection; those after it are fine.
+// TestStream is what a server may do over TCP or TLS, right or wrong. Three queries wait on its first connection; those after it are fine.
 func TestStream(t *testing.T) {
 	const names = 3
 	good := func(conn net.Conn) {
@@ -150,31 +151,47 @@ func TestStream(t *testing.T) {
 		}, 2, minWait},
 		{"does not read", func(t *testing.T, conn net.Conn) { <-time.After(2 * time.Second) }, 2, minWait},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			n := newFakeNet(ip1)
-			one := n.server(ip1)
-			one.stream = func(conn net.Conn, nth int) {
-				if nth == 1 {
-					tt.first(t, conn)
-				} else {
-					good(conn)
+	a, certificate := authority(t)
+	for _, transport := range []string{"tcp", "tls"} {
+		for _, tt := range tests {
+			t.Run(tt.name+" over "+transport, func(t *testing.T) {
+				n := newFakeNet(ip1)
+				one := n.server(ip1)
+				one.stream = func(conn net.Conn, nth int) {
+					if transport == "tls" {
+						secret := tls.Server(conn, serverTLS(certificate))
+						defer secret.Close()
+						if secret.Handshake() != nil {
+							return
+						}
+						conn = secret
+					}
+					if nth == 1 {
+						tt.first(t, conn)
+					} else {
+						good(conn)
+					}
 				}
-			}
-			c := Config{Servers: []string{ip1}, Transport: "tcp"}
-			bubble(t, n, c, func(t *testing.T, g *Group) {
-				start := time.Now()
-				askOwn(t, g, names)
-				if took := time.Since(start); took > tt.took {
-					t.Errorf("took %v, want %v", took, tt.took)
+				c := Config{Servers: []string{transport + "://" + ip1}}
+				took := tt.took
+				if transport == "tls" {
+					c.Servers, c.CA = []string{"tls://" + net.JoinHostPort(ip1, "53")}, a.File
+					took += closeTimeout // in which a server that does not read is told of the end
 				}
-				one.mu.Lock()
-				defer one.mu.Unlock()
-				if one.streams != tt.streams {
-					t.Errorf("%d connections, want %d", one.streams, tt.streams)
-				}
+				bubble(t, n, c, func(t *testing.T, g *Group) {
+					start := time.Now()
+					askOwn(t, g, names)
+					if since := time.Since(start); since > took {
+						t.Errorf("took %v, want %v", since, took)
+					}
+					one.mu.Lock()
+					defer one.mu.Unlock()
+					if one.streams != tt.streams {
+						t.Errorf("%d connections, want %d", one.streams, tt.streams)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

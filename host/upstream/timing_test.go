@@ -367,12 +367,12 @@ func TestExpire(t *testing.T) {
 		for range 3 {
 			timed(t, g)
 			<-time.After(9 * time.Second)
-			if got := g.Stats()[0].Streams; got != 1 {
+			if got := g.Stats()[0].Connections; got != 1 {
 				t.Errorf("%d connections after 9s, want 1", got)
 			}
 		}
 		<-time.After(2 * time.Second)
-		if got := g.Stats()[0].Streams; got != 0 {
+		if got := g.Stats()[0].Connections; got != 0 {
 			t.Errorf("%d connections after 11s, want none", got)
 		}
 		if got, _ := timed(t, g); got != "NOERROR "+ip1 {

@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/weirdns/weir/host/message"
@@ -22,12 +22,25 @@ type outcomeKind uint8
 const (
 	outcomeNothing     outcomeKind = iota // no outcome: what came is not the response
 	outcomeResponse                       // t.response matches and is well formed
-	outcomeMalformed                      // TCP: a response that matches and is malformed
+	outcomeMalformed                      // not UDP: a response that matches and is malformed
 	outcomeUnreachable                    // an error of the network; a UDP try goes on listening
+	outcomeHandshake                      // there is a server, but not the one meant
+	outcomeStatus                         // HTTP: a response with something else in it
 	outcomeBroken                         // the connection, or the socket, is of no use any more
 	outcomeFlood                          // too many mismatches
 	outcomeCase                           // a UDP response that matches but for the case of the QNAME
 )
+
+// outcomeOf returns the outcome that an error stands for.
+func outcomeOf(err error, otherwise outcomeKind) outcomeKind {
+	if e, ok := errors.AsType[interface {
+		error
+		outcome() outcomeKind
+	}](err); ok {
+		return e.outcome()
+	}
+	return otherwise
+}
 
 // try is one message sent to one server and the wait for its response. It belongs to its exchange, but while it waits in the table of a socket or
 // a stream, the fields below "reader's" belong to the reader of that.
@@ -37,55 +50,30 @@ type try struct {
 	question message.Question // as sent, its Name within out
 	out      []byte           // two octets of length, then the query
 	id       uint16
-	overTCP  bool
+	over     Transport // never Auto
 	edns     bool
 	lower    bool // the QNAME was sent in lower case, for a server that does not keep it
 	again    bool // sent again because a connection broke
-	dialed   bool // TCP: the connection had to be opened first
+	dialed   bool // the connection had to be opened first
 	sent     time.Time
 	due      time.Time // when it is overdue
 
-	socket  *socket // UDP
-	stream  *stream // TCP
-	waiting bool    // in the table of its socket or stream, or an outcome is on its way
-	failed  bool    // met an error
-	overdue bool    // counted as a fail of the server
-	ended   bool    // no response is of interest any more
+	socket     *socket    // UDP
+	connection connection // all others
+	waiting    bool       // in the table of its socket or stream, or an outcome is on its way
+	failed     bool       // met an error
+	overdue    bool       // counted as a fail of the server
+	ended      bool       // no response is of interest any more
 
 	// The reader's, until it has posted its final outcome.
 	in       []byte
 	size     int              // octets of the response received
 	response message.Response // in in
+	problem  error            // of an outcome that is none: what the network, or the server's certificate, had against it; may be nil
 }
 
 // open reports whether a response is waited for.
 func (t *try) open() bool { return !t.ended }
-
-// transport is the name of the transport, for traces.
-func (t *try) transport() string {
-	if t.overTCP {
-		return "tcp"
-	}
-	return "udp"
-}
-
-// build makes the query as it is sent, but for the ID, which is set by the socket or the stream that it goes to.
-func (t *try) build(q *message.Query, r *random, randomCase bool) {
-	size := uint16(0)
-	if t.edns {
-		size = offeredSize
-	}
-	t.out = q.AppendUpstream(append(t.out[:0], 0, 0), 0, size)
-	binary.BigEndian.PutUint16(t.out, uint16(len(t.out)-2))
-	t.question = q.Question
-	t.question.Name = t.out[2+12 : 2+12+len(q.Name)]
-	switch {
-	case t.lower:
-		copy(t.question.Name, q.Key)
-	case randomCase:
-		scramble(t.question.Name, r)
-	}
-}
 
 // scramble gives each letter of a name in wire format a random case. Length octets are at most 63 and no letters.
 func scramble(name []byte, r *random) {
