@@ -9,10 +9,11 @@ import (
 	"github.com/weirdns/weir/host/message"
 )
 
-// door is where queries of one listener enter: it finds the chain for a client. The longest prefix of the scopes that holds the client's
-// address decides, else the chain of the listener.
+// door is where queries of one listener enter: it finds the chain for a client. The longest prefix that holds the client's address decides, at
+// first among the scopes with a name of the client, then among those with the path of the query, then among the others; else it is the
+// chain of the listener.
 type door struct {
-	scopes *listener.Scopes
+	scopes listener.Matchers
 	chains []*chain.Chain // by scope
 	other  *chain.Chain
 	index  uint16 // of the listener
@@ -26,7 +27,7 @@ func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*
 		d.chains = append(d.chains, chains[s.Chain])
 	}
 	var err error
-	if d.scopes, err = c.Scopes(); err != nil {
+	if d.scopes, err = c.Matchers(); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", c.Address, err)
 	}
 	return d, nil
@@ -36,12 +37,13 @@ func newDoor(c listener.Config, index uint16, chains map[string]*chain.Chain) (*
 func (d *door) Begin(x *chain.Exchange) bool {
 	q := &x.Query
 	q.Listener = d.index // as it is now: it may be another one after a reload
-	if scope, ok := d.scopes.Find(q.Client.Addr()); ok {
+	scope, key, ok := d.scopes.Find(q)
+	if ok {
 		q.Scope = uint16(scope)
 		if q.Trace != nil {
 			name := d.chains[scope].Name()
-			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].clients}: chain %s",
-				q.Client.Addr(), q.Listener, scope, name)
+			q.Trace.Add(message.Step{Part: "listener", Event: "scope", Chain: name}, "client %s is in {listener[%d].scope[%d].%s}: chain %s",
+				q.Client.Addr(), q.Listener, scope, key, name)
 		}
 		return d.chains[scope].Begin(x)
 	}

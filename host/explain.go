@@ -36,9 +36,7 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	config, door := g.file.Listeners[n], g.doors[n]
 	run := explain.Run{Exchange: x, Listener: config.Address, Start: s.now(), Position: g.file.Position}
 	q.Client, q.Listener, q.Scope = netip.AddrPortFrom(client, 0), uint16(n), message.None
-	if question.TCP {
-		q.Transport = message.TCP
-	}
+	q.Transport, q.Path = question.Over, question.Path
 	q.Deadline, q.Trace = run.Start.Add(g.file.Budget), new(message.Trace)
 	if !ok {
 		q.Trace.Add(message.Step{Part: "listener", Event: "refused", RCODE: message.RCODEString(rcode)}, "no query that a proxy can answer: %s", message.RCODEString(rcode))

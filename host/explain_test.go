@@ -18,6 +18,7 @@ import (
 
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/scenario"
 )
 
@@ -66,7 +67,7 @@ func compareTrails(t *testing.T, dir string, queries []scenario.Query) string {
 		}
 	}()
 	for _, q := range queries {
-		question := explain.Question{Name: q.Name, Type: dns.Type(q.Type).String(), Client: q.From, Listener: q.Listener, TCP: q.TCP}
+		question := explain.Question{Name: q.Name, Type: dns.Type(q.Type).String(), Client: q.From, Listener: q.Listener, Over: over(q.TCP)}
 		want, err := offline.Explain(t.Context(), question)
 		if err != nil {
 			t.Fatalf("expect.txt:%d: offline: %v", q.Line, err)
@@ -135,15 +136,20 @@ func steady(t *explain.Trail) string {
 	return string(text)
 }
 
+func over(tcp bool) message.Transport {
+	if tcp {
+		return message.TCP
+	}
+	return message.UDP
+}
+
 func askLive(t *testing.T, address string, q explain.Question) *explain.Trail {
 	t.Helper()
 	values := url.Values{"name": {q.Name}, "type": {q.Type}, "listener": {q.Listener}}
 	if q.Client.IsValid() {
 		values.Set("client", q.Client.String())
 	}
-	if q.TCP {
-		values.Set("over", "tcp")
-	}
+	values.Set("over", q.Over.String())
 	resp, err := http.Get("http://" + address + "/explain?" + values.Encode())
 	if err != nil {
 		t.Fatal(err)

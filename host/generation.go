@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -92,6 +93,9 @@ func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g 
 			g = nil
 		}
 	}()
+	if err := checkCertificates(f); err != nil {
+		return g, err
+	}
 	tables, err := g.openTables(s, f, old)
 	if err != nil {
 		return g, err
@@ -114,6 +118,18 @@ func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g 
 		g.doors = append(g.doors, d)
 	}
 	return g, nil
+}
+
+// checkCertificates reads the certificates of listeners, which a listener does again when it is bound: who checks a configuration hears of them, too.
+func checkCertificates(f *config.File) error {
+	var errs config.Errors
+	for i, l := range f.Listeners {
+		if err := l.CheckCertificate(); err != nil {
+			key, text, _ := strings.Cut(err.Error(), ": ")
+			errs = append(errs, f.Error(fmt.Sprintf("listener[%d].%s", i, key), text))
+		}
+	}
+	return errs.Err()
 }
 
 // openTables opens the tables. One that stays is the same table, which follows its files; it is read anew if they changed a moment ago, so that

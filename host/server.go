@@ -60,7 +60,7 @@ type Server struct {
 
 // listening is a listener, and what it was made from.
 type listening struct {
-	config   listener.Config // without chain and scopes, which are the entry's
+	config   listener.Config // without chain and scopes but for their paths: those are the entry's
 	budget   time.Duration
 	drain    time.Duration
 	entry    *entry
@@ -189,6 +189,9 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 	for i, c := range g.file.Listeners {
 		l := &listening{config: c, budget: g.file.Budget, drain: g.file.Drain}
 		l.config.Chain, l.config.Scope = "", nil
+		for _, path := range c.Paths()[1:] {
+			l.config.Scope = append(l.config.Scope, listener.ScopeConfig{Path: path})
+		}
 		if n := slices.IndexFunc(old, func(o *listening) bool { return l.same(o) && !slices.Contains(all, o) }); n >= 0 {
 			all = append(all, old[n])
 			continue

@@ -15,10 +15,11 @@ import (
 
 	"github.com/weirdns/weir/host"
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/message"
 )
 
 func explainCommand() *cobra.Command {
-	var client, listener, file, admin string
+	var client, listener, file, admin, over, path string
 	var tcp, live, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain NAME [TYPE]",
@@ -38,7 +39,14 @@ TYPE is A unless given. The exit code is 0 whenever the query could be explained
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: completeQuestion,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q := explain.Question{Name: args[0], Listener: listener, TCP: tcp}
+			q := explain.Question{Name: args[0], Listener: listener, Path: path}
+			var ok bool
+			if q.Over, ok = message.ParseTransport(over); !ok {
+				return fmt.Errorf("--over: %q is none of udp, tcp, tls, https, quic", over)
+			}
+			if tcp {
+				q.Over = message.TCP
+			}
 			if len(args) > 1 {
 				q.Type = args[1]
 			}
@@ -70,6 +78,8 @@ TYPE is A unless given. The exit code is 0 whenever the query could be explained
 	f.StringVar(&client, "client", "", "address of the client that asks (default 127.0.0.1)")
 	f.StringVar(&listener, "listener", "", "address of the listener that is asked (default the first)")
 	f.BoolVar(&tcp, "tcp", false, "as if asked over TCP")
+	f.StringVar(&over, "over", "udp", "as if asked over udp, tcp, tls, https or quic")
+	f.StringVar(&path, "path", "", "as if asked at this path of a URL, over https")
 	f.StringVarP(&file, "config", "c", defaultFile, "the configuration")
 	f.BoolVar(&live, "live", false, "ask the weir that runs with this configuration")
 	f.StringVar(&admin, "admin", "", "ask the weir whose admin server has this address; no configuration is read")
@@ -118,8 +128,9 @@ func askAdmin(ctx context.Context, address string, q explain.Question) (*explain
 	if q.Client.IsValid() {
 		values.Set("client", q.Client.String())
 	}
-	if q.TCP {
-		values.Set("over", "tcp")
+	values.Set("over", q.Over.String())
+	if q.Path != "" {
+		values.Set("path", q.Path)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, (&url.URL{Scheme: "http", Host: address, Path: "/explain", RawQuery: values.Encode()}).String(), nil)
 	if err != nil {

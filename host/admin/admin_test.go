@@ -29,7 +29,7 @@ func TestServer(t *testing.T) {
 		case "broken":
 			return nil, errors.New("it is broken")
 		}
-		return &explain.Trail{Name: q.Name + "<&>", Type: q.Type, Client: q.Client.String(), Listener: q.Listener, Over: map[bool]string{true: "tcp"}[q.TCP]}, nil
+		return &explain.Trail{Name: q.Name + "<&>", Type: q.Type, Client: q.Client.String(), Listener: q.Listener, Over: q.Over.String()}, nil
 	}
 	s, err := Listen(t.Context(), Config{Address: "127.0.0.1:0"}, Sources{
 		Metrics: reg, Healthy: func() error { return sick },
@@ -60,7 +60,7 @@ func TestServer(t *testing.T) {
 		{name: "explain", path: "/explain?name=a.test&type=MX&client=192.0.2.1&listener=x&over=tcp", status: 200, want: "{\n  \"name\": \"a.test<&>\",\n  \"type\": \"MX\",\n  \"client\": \"192.0.2.1\",\n  \"over\": \"tcp\""},
 		{name: "explain nothing", path: "/explain", status: 400, want: "name is missing"},
 		{name: "explain for nobody", path: "/explain?name=a&client=me", status: 400, want: `client: \"me\" is not an IP address`},
-		{name: "explain over pigeons", path: "/explain?name=a&over=quic", status: 400, want: "neither udp nor tcp"},
+		{name: "explain over pigeons", path: "/explain?name=a&over=pigeon", status: 400, want: "none of udp, tcp, tls, https, quic"},
 		{name: "explain, misspelt", path: "/explain?name=a&tipe=A", status: 400, want: `\"tipe\" is no parameter`},
 		{name: "explain a bad question", path: "/explain?name=bad", status: 400, want: "it is bad"},
 		{name: "explain and fail", path: "/explain?name=broken", status: 500, want: "it is broken"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/message"
 )
 
 // Readiness says whether weir should get queries. Its JSON form is stable.
@@ -96,12 +97,14 @@ func parseQuestion(r *http.Request) (q explain.Question, err error) {
 				return q, fmt.Errorf("client: %q is not an IP address", value)
 			}
 		case "over":
-			if value != "udp" && value != "tcp" {
-				return q, fmt.Errorf("over: %q is neither udp nor tcp", value)
+			var ok bool
+			if q.Over, ok = message.ParseTransport(value); !ok {
+				return q, fmt.Errorf("over: %q is none of udp, tcp, tls, https, quic", value)
 			}
-			q.TCP = value == "tcp"
+		case "path":
+			q.Path = value
 		default:
-			return q, fmt.Errorf("%q is no parameter: there are name, type, client, listener, over", key)
+			return q, fmt.Errorf("%q is no parameter: there are name, type, client, listener, over, path", key)
 		}
 	}
 	if q.Name == "" {

@@ -147,8 +147,8 @@ func (l *loader) checkListeners() {
 		l.add("listener", "is missing: write at least one [[listener]], with address and chain")
 	}
 	type use struct {
-		addr     netip.AddrPort
-		protocol string
+		addr    netip.AddrPort
+		network string
 	}
 	users := make(map[use]string)
 	for i, c := range f.Listeners {
@@ -162,17 +162,21 @@ func (l *loader) checkListeners() {
 				l.refer(joinIndex(base+".scope", j)+".chain", "chain", s.Chain)
 			}
 		}
+		for _, path := range []*string{&f.Listeners[i].Certificate, &f.Listeners[i].Key, &f.Listeners[i].ClientCA} {
+			*path = f.path(*path)
+		}
 		addr, ok := listenAddr(c.Address)
 		if !ok || addr.Port() == 0 {
 			continue
 		}
-		for _, protocol := range c.WithDefaults().Protocols {
-			if first, taken := users[use{addr, protocol}]; taken && first != base {
+		networks := c.Networks()
+		for _, network := range slices.Sorted(maps.Keys(networks)) {
+			if first, taken := users[use{addr, network}]; taken {
 				l.add(base+".address", fmt.Sprintf("%s over %s is the address of %s too, in %s: give each its own",
-					addr, protocol, first, l.position(first+".address")))
+					addr, network, first, l.position(first+".address")))
 				break
 			}
-			users[use{addr, protocol}] = base
+			users[use{addr, network}] = base
 		}
 	}
 	if addr, ok := listenAddr(f.Admin.Address); ok {

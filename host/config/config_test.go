@@ -105,6 +105,9 @@ func TestExampleDefaults(t *testing.T) {
 		}
 		f.root = nil
 		f.Log.Level, f.Log.Format = cmp.Or(f.Log.Level, "info"), cmp.Or(f.Log.Format, "auto")
+		for i := range f.Listeners {
+			f.Listeners[i] = f.Listeners[i].WithDefaults()
+		}
 		for i := range f.Upstreams {
 			f.Upstreams[i].Config = f.Upstreams[i].Config.WithDefaults()
 		}

@@ -100,6 +100,14 @@ var mistakes = []struct {
 		want: `weir.toml:2: upstream.corp.servers: is a string: write a list, as in ["192.0.2.1"]`},
 	{name: "a number in a list", text: "[upstream.corp]\nservers = [\"192.0.2.1\", 53]",
 		want: `weir.toml:2: upstream.corp.servers[1]: is a whole number: write a string, such as "192.0.2.53"`},
+	{name: "TLS without certificate", whole: false, text: "[[listener]]\naddress = \"127.0.0.1:853\"\nprotocols = [\"tls\"]\nchain = \"main\"",
+		want: "weir.toml:1: listener[0].certificate: is missing: name a file with its certificate, in PEM form\n" +
+			`weir.toml:1: listener[0].key: is missing: name a file with the private key of its certificate, in PEM form`},
+	{name: "two listeners on a port of UDP", text: "[[listener]]\naddress = \"127.0.0.1:443\"\nprotocols = [\"https\"]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\nchain = \"main\"\n" +
+		"[[listener]]\naddress = \"127.0.0.1:443\"\nprotocols = [\"quic\"]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\nchain = \"main\"",
+		want: `weir.toml:8: listener[1].address: 127.0.0.1:443 over udp is the address of listener[0] too, in weir.toml:2: give each its own`},
+	{name: "two protocols on a port of TCP", text: "[[listener]]\naddress = \"127.0.0.1:853\"\nprotocols = [\"tcp\", \"tls\"]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\nchain = \"main\"",
+		want: `weir.toml:3: listener[0].protocols: "tcp" and "tls" can't share a port of TCP: write a [[listener]] for each, with its own port`},
 	{name: "a number for a list", text: "[chain.x]\nfilters = 1\nupstream = \"default\"",
 		want: `weir.toml:2: chain.x.filters: is a whole number: write a list, such as ["authority", "rules"]`},
 	{name: "a number for a string", text: "[admin]\naddress = 9153",
@@ -172,7 +180,7 @@ var mistakes = []struct {
 	{name: "address without a port", text: "[[listener]]\naddress = \"127.0.0.1\"\nchain = \"main\"",
 		want: `weir.toml:2: listener[0].address: "127.0.0.1" is not an address and a port: write "127.0.0.1:53", "[::1]:53" or ":53"`},
 	{name: "unknown protocol", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\nprotocols = [\"udp\", \"dot\"]",
-		want: `weir.toml:4: listener[0].protocols: "dot" is not a protocol: write "udp" or "tcp"`},
+		want: `weir.toml:4: listener[0].protocols: "dot" is not a protocol: write "udp", "tcp", "tls", "https" or "quic"`},
 	{name: "address twice", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\n[[listener]]\naddress = \"127.0.0.1:53\"\nprotocols = [\"tcp\"]\nchain = \"main\"",
 		want: `weir.toml:5: listener[1].address: 127.0.0.1:53 over tcp is the address of listener[0] too, in weir.toml:2: give each its own`},
 	{name: "address of the admin server", text: "[admin]\naddress = \"127.0.0.1:5300\"",

@@ -29,7 +29,7 @@ type Trail struct {
 	Name     string    `json:"name"` // of the question, in presentation format
 	Type     string    `json:"type"`
 	Client   string    `json:"client"`   // address
-	Over     string    `json:"over"`     // "udp" or "tcp"
+	Over     string    `json:"over"`     // "udp", "tcp", "tls", "https" or "quic"
 	Listener string    `json:"listener"` // its address in the configuration
 	Position string    `json:"position"` // where the configuration has the listener, as "weir.toml:12"
 	Steps    []Step    `json:"steps"`
@@ -198,7 +198,8 @@ type Question struct {
 	Type     string     // "AAAA", "TYPE65280"; empty: A
 	Client   netip.Addr // who asks; the zero Addr: 127.0.0.1
 	Listener string     // address of a listener in the configuration; empty: the first
-	TCP      bool
+	Over     message.Transport
+	Path     string // of the URL, over HTTPS
 }
 
 // QuestionError says what is wrong with a Question.

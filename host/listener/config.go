@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weirdns/weir/host/message"
 )
 
 // Defaults of Config, each with its reason.
@@ -20,6 +24,8 @@ const (
 	DefaultTCPMaxPerClient = 128
 	// DefaultTCPMaxInFlight is what one connection may have in flight before it has to wait.
 	DefaultTCPMaxInFlight = 64
+	// DefaultPath is what RFC 8484 has in its examples, and what everybody took from there.
+	DefaultPath = "/dns-query"
 	// DefaultMaxInFlight is 2,500 cache misses a second while an upstream is dead and each query waits out its budget.
 	DefaultMaxInFlight = 4096
 )
@@ -29,12 +35,24 @@ type Config struct {
 	// Address is where to listen: an IP address and a port, such as "127.0.0.1:53", "[::1]:53", or ":53" for all addresses of both
 	// families. Port 0 lets the system choose, which is for tests.
 	Address string `koanf:"address"`
-	// Protocols are the transports offered at Address: "udp", "tcp". The default is both, since a DNS server that can't do TCP
-	// can't give large answers (RFC 7766 section 5).
+	// Protocols are the transports offered at Address: "udp" and "tcp", which are the default, since a DNS server that can't do TCP
+	// can't give large answers (RFC 7766 section 5); and encrypted "tls" (RFC 7858), "https" (RFC 8484, with HTTP/1.1, HTTP/2 and HTTP/3) and "quic" (RFC 9250).
+	// "udp", "quic" and "https" can't share a port, nor can "tcp", "tls" and "https".
 	Protocols []string `koanf:"protocols"`
+	// Certificate and Key are files in PEM form: the certificate of the server with those that lead to its authority, and its private
+	// key. What is encrypted needs them. When they change, connections that come from then on get the new ones.
+	Certificate string `koanf:"certificate"`
+	Key         string `koanf:"key"`
+	// ClientCA is a file with certificates of authorities, in PEM form. With it, clients must have a certificate that one of these signed.
+	ClientCA string `koanf:"client_ca"`
+	// Path is that of the URL for "https"; the default is "/dns-query".
+	Path string `koanf:"path"`
+	// ProxyProtocol are networks of load balancers, prefixes or addresses, which say in whose name they connect or send with the PROXY protocol,
+	// version 2. They have to: what comes from them without is closed or ignored. Others need not, and can't. It is not for QUIC.
+	ProxyProtocol []string `koanf:"proxy_protocol"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
-	// Scope selects other chains by the address of the client.
+	// Scope selects other chains by the address of the client, or the path.
 	Scope []ScopeConfig `koanf:"scope"`
 
 	// MaxUDPSize is the largest response over UDP in octets, 512 to 4096, whatever the client offers.
@@ -42,32 +60,84 @@ type Config struct {
 	// MaxInFlight bounds the queries that are being waited for, for UDP and for TCP each. A UDP query above it gets SERVFAIL at once,
 	// a TCP connection waits before its next query is read.
 	MaxInFlight int `koanf:"max_in_flight"`
-	// TCPIdleTimeout is when a connection without queries is closed, 100 ms to 10 minutes.
+	// TCPIdleTimeout is when a connection without queries is closed, 100 ms to 10 minutes. This and the following are for what is on top of
+	// TCP, too. QUIC has 30 s.
 	TCPIdleTimeout time.Duration `koanf:"tcp_idle_timeout"`
-	// TCPMaxClients bounds the connections. When there are as many, the one that has been idle longest makes room for the next.
+	// TCPMaxClients bounds the connections, those over QUIC included. When there are as many, the one that has been idle longest makes room for the next.
 	TCPMaxClients int `koanf:"tcp_max_clients"`
 	// TCPMaxPerClient bounds the connections from one address, in the same way.
 	TCPMaxPerClient int `koanf:"tcp_max_per_client"`
-	// TCPMaxInFlight bounds the queries of one connection that are being waited for. Its next query is read when one is answered.
+	// TCPMaxInFlight bounds the queries of one connection that are being waited for. Its next query is read when one is answered. Over HTTPS and
+	// QUIC it is 100.
 	TCPMaxInFlight int `koanf:"tcp_max_in_flight"`
 }
 
 // ScopeConfig is one [[listener.scope]]: clients that get a chain of their own. The longest prefix that holds the client's address
-// counts, whatever the order.
+// counts, whatever the order; but scopes with a name of the client count before those with the path of a query, and these before all others.
 type ScopeConfig struct {
-	// Clients are prefixes such as "10.0.0.0/8", or single addresses.
+	// Clients are prefixes such as "10.0.0.0/8", or single addresses. With a path or names, none means all.
 	Clients []string `koanf:"clients"`
 	// Chain is the name of the chain.
 	Chain string `koanf:"chain"`
+	// Path is that of the URL, over "https" only. The listener answers at each path that a scope has, and at its own.
+	Path string `koanf:"path"`
+	// Names are names in the certificates of clients: DNS names of theirs, or common names. They are for listeners with a client_ca.
+	Names []string `koanf:"names"`
 }
 
-// protocols of a listener, and whether they are supported.
-var protocols = map[string]bool{"udp": true, "tcp": true, "tls": false, "https": false, "quic": false}
+// protocol is what a listener can offer.
+type protocol struct {
+	name      string
+	networks  []string // whose port it takes
+	encrypted bool
+}
+
+var protocols = []protocol{
+	{"udp", []string{"udp"}, false},
+	{"tcp", []string{"tcp"}, false},
+	{"tls", []string{"tcp"}, true},
+	{"https", []string{"tcp", "udp"}, true},
+	{"quic", []string{"udp"}, true},
+}
+
+// protocolOf returns the protocol with a name, nil for none.
+func protocolOf(name string) *protocol {
+	for i := range protocols {
+		if protocols[i].name == name {
+			return &protocols[i]
+		}
+	}
+	return nil
+}
+
+// Networks returns which ports the listener takes, "udp" and "tcp", and by which of its protocols.
+func (c Config) Networks() map[string]string {
+	taken := make(map[string]string)
+	for _, name := range c.WithDefaults().Protocols {
+		if p := protocolOf(name); p != nil {
+			for _, network := range p.networks {
+				taken[network] = name
+			}
+		}
+	}
+	return taken
+}
+
+// Encrypted reports whether one of the protocols is.
+func (c Config) Encrypted() bool {
+	return slices.ContainsFunc(c.Protocols, func(name string) bool {
+		p := protocolOf(name)
+		return p != nil && p.encrypted
+	})
+}
 
 // WithDefaults returns c with every zero replaced by its default. c itself is unchanged.
 func (c Config) WithDefaults() Config {
 	if len(c.Protocols) == 0 {
 		c.Protocols = []string{"udp", "tcp"}
+	}
+	if slices.Contains(c.Protocols, "https") {
+		orDefault(&c.Path, DefaultPath)
 	}
 	orDefault(&c.MaxUDPSize, DefaultMaxUDPSize)
 	orDefault(&c.MaxInFlight, DefaultMaxInFlight)
@@ -97,21 +167,17 @@ func (c Config) Validate() error {
 	if _, err := c.addrPort(); err != nil {
 		bad("address", "%w", err)
 	}
-	seen := map[string]bool{}
-	for _, p := range c.Protocols {
-		supported, known := protocols[p]
-		switch {
-		case !known:
-			bad("protocols", "%q is not a protocol: write \"udp\" or \"tcp\"", p)
-		case !supported:
-			bad("protocols", "%q is not supported by this version: write \"udp\" or \"tcp\"", p)
-		case seen[p]:
-			bad("protocols", "%q is there twice", p)
-		}
-		seen[p] = true
-	}
+	c.validateProtocols(bad)
 	if c.Chain == "" {
 		bad("chain", "is missing: name the chain for the queries that come here")
+	}
+	for i, text := range c.ProxyProtocol {
+		if _, err := parsePrefix(text); err != nil {
+			bad(fmt.Sprintf("proxy_protocol[%d]", i), "%w", err)
+		}
+	}
+	if len(c.ProxyProtocol) > 0 && slices.Contains(c.Protocols, "quic") {
+		bad("proxy_protocol", "is not for \"quic\", whose connections have no place for it: write a [[listener]] for that")
 	}
 	within := func(key string, value, least, most int) {
 		if value < least || value > most {
@@ -130,49 +196,202 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+func (c Config) validateProtocols(bad func(key, format string, args ...any)) {
+	var names []string
+	for _, p := range protocols {
+		names = append(names, strconv.Quote(p.name))
+	}
+	known := strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+	seen := map[string]bool{}
+	owner := map[string]string{} // of a port, by network
+	for _, name := range c.Protocols {
+		p := protocolOf(name)
+		switch {
+		case p == nil:
+			bad("protocols", "%q is not a protocol: write %s", name, known)
+			continue
+		case seen[name]:
+			bad("protocols", "%q is there twice", name)
+			continue
+		}
+		seen[name] = true
+		for _, network := range p.networks {
+			if first, taken := owner[network]; taken {
+				bad("protocols", "%q and %q can't share a port of %s: write a [[listener]] for each, with its own port", first, name, strings.ToUpper(network))
+				break
+			}
+			owner[network] = name
+		}
+	}
+	for _, file := range []struct{ key, path, what string }{
+		{"certificate", c.Certificate, "a file with its certificate"}, {"key", c.Key, "a file with the private key of its certificate"}, {"client_ca", c.ClientCA, ""},
+	} {
+		switch encrypted := c.Encrypted(); {
+		case encrypted && file.path == "" && file.what != "":
+			bad(file.key, "is missing: name %s, in PEM form", file.what)
+		case !encrypted && file.path != "":
+			bad(file.key, "is of no use: none of the protocols is encrypted; delete it, or add \"tls\"")
+		}
+	}
+}
+
 func (c Config) validateScopes(bad func(key, format string, args ...any)) {
-	owner := map[netip.Prefix]string{}
+	type client struct {
+		by     string // the path, or = and a name
+		prefix netip.Prefix
+	}
+	owner := map[client]string{}
 	if len(c.Scope) > maxScopes {
 		bad("scope", "has %d entries: at most %d are possible", len(c.Scope), maxScopes)
 	}
+	c.validatePath("path", c.Path, bad)
 	for i, s := range c.Scope {
 		key := fmt.Sprintf("scope[%d].", i)
 		if s.Chain == "" {
 			bad(key+"chain", "is missing: name the chain for these clients")
 		}
-		if len(s.Clients) == 0 {
+		if len(s.Clients) == 0 && s.Path == "" && len(s.Names) == 0 {
 			bad(key+"clients", "is empty: list prefixes such as \"10.0.0.0/8\"")
 		}
-		for j, text := range s.Clients {
+		c.validatePath(key+"path", s.Path, bad)
+		switch {
+		case len(s.Names) > 0 && c.ClientCA == "":
+			bad(key+"names", "are of no use: without client_ca, clients show no certificate")
+		case len(s.Names) > 0 && s.Path != "":
+			bad(key+"names", "can't be beside {scope[%d].path}: write a scope for each", i)
+		case slices.Contains(s.Names, ""):
+			bad(key+"names", "has an empty name")
+		}
+		for j, text := range s.clients() {
 			at := fmt.Sprintf("%sclients[%d]", key, j)
+			switch {
+			case len(s.Clients) > 0:
+			case s.Path != "":
+				at = key + "path"
+			default:
+				at = key + "names"
+			}
 			p, err := parsePrefix(text)
 			if err != nil {
 				bad(at, "%w", err)
 				continue
 			}
-			if first, twice := owner[p]; twice {
-				bad(at, "%v is there twice, first in {%s}", p, first)
-				continue
+			for _, by := range s.by() {
+				if first, twice := owner[client{by, p}]; twice {
+					bad(at, "%v is there twice, first in {%s}", p, first)
+					break
+				}
+				owner[client{by, p}] = at
 			}
-			owner[p] = at
 		}
 	}
 }
 
-// Scopes returns the matcher for c.Scope: it finds the index in that slice. c has been validated.
-func (c Config) Scopes() (*Scopes, error) {
-	var prefixes []netip.Prefix
-	var scopes []int
-	for i, s := range c.Scope {
-		for _, text := range s.Clients {
-			p, err := parsePrefix(text)
-			if err != nil {
-				return nil, fmt.Errorf("scope[%d].clients: %w", i, err)
-			}
-			prefixes, scopes = append(prefixes, p), append(scopes, i)
+func (c Config) validatePath(key, path string, bad func(key, format string, args ...any)) {
+	switch {
+	case path == "":
+	case !slices.Contains(c.Protocols, "https"):
+		bad(key, "is of no use: there are paths over \"https\" only")
+	case path == jsonPath:
+		bad(key, "%q is the path of the JSON form: write another one, such as %q", path, DefaultPath)
+	case path[0] != '/' || len(path) > 200 || strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7F || strings.ContainsRune("%?#", r) }):
+		bad(key, "%q is not a path: write / and at most 199 letters, digits and signs but %%, ? and #, such as %q", path, DefaultPath)
+	}
+}
+
+// by is what a client has to have beside its address: the path, or = and one of the names, which no path begins with.
+func (s ScopeConfig) by() []string {
+	if len(s.Names) == 0 {
+		return []string{s.Path}
+	}
+	var all []string
+	for _, name := range s.Names {
+		all = append(all, "="+strings.ToLower(name))
+	}
+	return all
+}
+
+// clients are the prefixes of a scope: all addresses when it has only a path or names.
+func (s ScopeConfig) clients() []string {
+	if len(s.Clients) == 0 && (s.Path != "" || len(s.Names) > 0) {
+		return []string{"0.0.0.0/0", "::/0"}
+	}
+	return s.Clients
+}
+
+// Paths are the paths of the URLs at which a listener for "https" answers, each once.
+func (c Config) Paths() []string {
+	paths := []string{c.WithDefaults().Path}
+	for _, s := range c.Scope {
+		if s.Path != "" && !slices.Contains(paths, s.Path) {
+			paths = append(paths, s.Path)
 		}
 	}
-	return NewScopes(prefixes, scopes), nil
+	return paths
+}
+
+// Matchers find the scope of a client: its index in Config.Scope.
+type Matchers struct {
+	Plain  *Scopes            // by address alone
+	ByPath map[string]*Scopes // by the path of the URL, and address
+	ByName map[string]*Scopes // by a name in the certificate, and address
+}
+
+// Matchers returns those for c.Scope. c has been validated.
+func (c Config) Matchers() (Matchers, error) {
+	prefixes, scopes := map[string][]netip.Prefix{}, map[string][]int{}
+	for i, s := range c.Scope {
+		for _, text := range s.clients() {
+			p, err := parsePrefix(text)
+			if err != nil {
+				return Matchers{}, fmt.Errorf("scope[%d].clients: %w", i, err)
+			}
+			for _, by := range s.by() {
+				prefixes[by], scopes[by] = append(prefixes[by], p), append(scopes[by], i)
+			}
+		}
+	}
+	m := Matchers{Plain: NewScopes(prefixes[""], scopes[""]), ByPath: map[string]*Scopes{}, ByName: map[string]*Scopes{}}
+	for by := range prefixes {
+		if name, ok := strings.CutPrefix(by, "="); ok {
+			m.ByName[name] = NewScopes(prefixes[by], scopes[by])
+		} else if by != "" {
+			m.ByPath[by] = NewScopes(prefixes[by], scopes[by])
+		}
+	}
+	return m, nil
+}
+
+// Find returns the scope of the client of q, and the key of its [ScopeConfig] that decided; ok is false when it is in none.
+func (m *Matchers) Find(q *message.Query) (scope int, key string, ok bool) {
+	client := q.Client.Addr()
+	for _, name := range q.Names {
+		if s := m.ByName[name]; s != nil {
+			if scope, ok = s.Find(client); ok {
+				return scope, "names", true
+			}
+		}
+	}
+	if q.Path != "" {
+		if s := m.ByPath[q.Path]; s != nil {
+			if scope, ok = s.Find(client); ok {
+				return scope, "path", true
+			}
+		}
+	}
+	scope, ok = m.Plain.Find(client)
+	return scope, "clients", ok
+}
+
+// proxies returns the matcher for c.ProxyProtocol. c has been validated.
+func (c Config) proxies() *Scopes {
+	var prefixes []netip.Prefix
+	for _, text := range c.ProxyProtocol {
+		if p, err := parsePrefix(text); err == nil {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return NewScopes(prefixes, make([]int, len(prefixes)))
 }
 
 // addrPort returns the address to listen at. The zero address stands for all addresses of both families.

@@ -18,16 +18,71 @@ func TestConfigValidate(t *testing.T) {
 		{"all addresses", func(c *Config) { c.Address = ":53" }, ""},
 		{"IPv6", func(c *Config) { c.Address = "[fe80::1%lo]:53" }, ""},
 		{"scopes", func(c *Config) {
-			c.Scope = []ScopeConfig{{[]string{"10.0.0.0/8", "2001:db8::/32"}, "a"}, {[]string{"10.0.0.1"}, "b"}}
+			c.Scope = []ScopeConfig{{[]string{"10.0.0.0/8", "2001:db8::/32"}, "a", "", nil}, {[]string{"10.0.0.1"}, "b", "", nil}}
 		}, ""},
 		{"no address", func(c *Config) { c.Address = "" }, "address: is missing"},
 		{"no port", func(c *Config) { c.Address = "127.0.0.1" }, `address: "127.0.0.1" is not`},
 		{"host name", func(c *Config) { c.Address = "localhost:53" }, "address: "},
 		{"port too large", func(c *Config) { c.Address = ":65536" }, "address: "},
 		{"unknown protocol", func(c *Config) { c.Protocols = []string{"upd"} }, `protocols: "upd" is not a protocol`},
-		{"TLS", func(c *Config) { c.Protocols = []string{"tls"} }, `protocols: "tls" is not supported by this version`},
-		{"HTTPS", func(c *Config) { c.Protocols = []string{"udp", "https"} }, `protocols: "https" is not supported by this version`},
-		{"QUIC", func(c *Config) { c.Protocols = []string{"quic"} }, `protocols: "quic" is not supported by this version`},
+		{"TLS", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ClientCA = []string{"tls"}, "cert.pem", "key.pem", "ca.pem"
+		}, ""},
+		{"TLS without certificate", func(c *Config) { c.Protocols, c.Key = []string{"tls"}, "key.pem" }, "certificate: is missing: name a file with its certificate"},
+		{"TLS without key", func(c *Config) { c.Protocols, c.Certificate = []string{"tls"}, "cert.pem" }, "key: is missing: name a file with the private key"},
+		{"certificate without TLS", func(c *Config) { c.Certificate = "cert.pem" }, "certificate: is of no use"},
+		{"client CA without TLS", func(c *Config) { c.ClientCA = "ca.pem" }, "client_ca: is of no use"},
+		{"TLS on the port of TCP", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"udp", "tcp", "tls"}, "cert.pem", "key.pem"
+		}, `protocols: "tcp" and "tls" can't share a port of TCP: write a [[listener]] for each`},
+		{"HTTPS", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Path = []string{"https"}, "cert.pem", "key.pem", "/q"
+			c.Scope = []ScopeConfig{{nil, "a", "/a", nil}, {[]string{"10.0.0.0/8"}, "b", "/b", nil}, {[]string{"10.0.0.0/8"}, "b", "", nil}}
+		}, ""},
+		{"TLS and QUIC", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"tls", "quic"}, "cert.pem", "key.pem"
+		}, ""},
+		{"HTTPS and UDP", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"udp", "https"}, "cert.pem", "key.pem"
+		}, `protocols: "udp" and "https" can't share a port of UDP`},
+		{"HTTPS and TLS", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"https", "tls"}, "cert.pem", "key.pem"
+		}, `protocols: "https" and "tls" can't share a port of TCP`},
+		{"QUIC and UDP", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key = []string{"quic", "udp"}, "cert.pem", "key.pem"
+		}, `protocols: "quic" and "udp" can't share a port of UDP`},
+		{"PROXY protocol", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "2001:db8::1"} }, ""},
+		{"PROXY protocol of nobody", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "balancer"} }, `proxy_protocol[1]: "balancer" is not a prefix`},
+		{"PROXY protocol over QUIC", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ProxyProtocol = []string{"quic"}, "cert.pem", "key.pem", []string{"10.0.0.0/8"}
+		}, `proxy_protocol: is not for "quic"`},
+		{"names", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ClientCA = []string{"tls"}, "cert.pem", "key.pem", "ca.pem"
+			c.Scope = []ScopeConfig{{nil, "a", "", []string{"a.example", "b.example"}}, {[]string{"10.0.0.0/8"}, "b", "", []string{"a.example"}}}
+		}, ""},
+		{"names without certificates", func(c *Config) { c.Scope = []ScopeConfig{{nil, "a", "", []string{"a.example"}}} }, "scope[0].names: are of no use"},
+		{"a name in two scopes", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ClientCA = []string{"tls"}, "cert.pem", "key.pem", "ca.pem"
+			c.Scope = []ScopeConfig{{nil, "a", "", []string{"a.example", "b.example"}}, {nil, "b", "", []string{"B.example"}}}
+		}, "scope[1].names: 0.0.0.0/0 is there twice, first in {scope[0].names}"},
+		{"names and a path", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.ClientCA = []string{"https"}, "cert.pem", "key.pem", "ca.pem"
+			c.Scope = []ScopeConfig{{nil, "a", "/a", []string{"a.example"}}}
+		}, "scope[0].names: can't be beside {scope[0].path}"},
+		{"path without HTTPS", func(c *Config) { c.Path = "/q" }, "path: is of no use"},
+		{"path of a scope without HTTPS", func(c *Config) { c.Scope = []ScopeConfig{{nil, "a", "/a", nil}} }, "scope[0].path: is of no use"},
+		{"no path", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Path = []string{"https"}, "cert.pem", "key.pem", "q"
+		}, `path: "q" is not a path`},
+		{"path with parameters", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Path = []string{"https"}, "cert.pem", "key.pem", "/q?a"
+		}, `path: "/q?a" is not a path`},
+		{"path of JSON", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Scope = []string{"https"}, "cert.pem", "key.pem", []ScopeConfig{{nil, "a", "/resolve", nil}}
+		}, `scope[0].path: "/resolve" is the path of the JSON form`},
+		{"path in two scopes", func(c *Config) {
+			c.Protocols, c.Certificate, c.Key, c.Scope = []string{"https"}, "cert.pem", "key.pem", []ScopeConfig{{nil, "a", "/a", nil}, {[]string{"::/0"}, "b", "/a", nil}}
+		}, "scope[1].clients[0]: ::/0 is there twice, first in {scope[0].path}"},
 		{"twice", func(c *Config) { c.Protocols = []string{"udp", "udp"} }, `protocols: "udp" is there twice`},
 		{"no chain", func(c *Config) { c.Chain = "" }, "chain: is missing"},
 		{"small UDP", func(c *Config) { c.MaxUDPSize = 511 }, "max_udp_size: is 511: write 512 to 4096"},
@@ -39,11 +94,11 @@ func TestConfigValidate(t *testing.T) {
 		{"idle", func(c *Config) { c.TCPIdleTimeout = time.Millisecond }, "tcp_idle_timeout: is 1ms"},
 		{"scope without chain", func(c *Config) { c.Scope = []ScopeConfig{{Clients: []string{"10.0.0.0/8"}}} }, "scope[0].chain: is missing"},
 		{"scope without clients", func(c *Config) { c.Scope = []ScopeConfig{{Chain: "a"}} }, "scope[0].clients: is empty"},
-		{"no prefix", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.0/33"}, "a"}} }, `scope[0].clients[0]: "10.0.0.0/33" is not`},
-		{"bits behind", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.1/8"}, "a"}} }, "write 10.0.0.0/8"},
-		{"IPv4 in IPv6", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"::ffff:10.0.0.0/104"}, "a"}} }, "write it as IPv4"},
+		{"no prefix", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.0/33"}, "a", "", nil}} }, `scope[0].clients[0]: "10.0.0.0/33" is not`},
+		{"bits behind", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"10.0.0.1/8"}, "a", "", nil}} }, "write 10.0.0.0/8"},
+		{"IPv4 in IPv6", func(c *Config) { c.Scope = []ScopeConfig{{[]string{"::ffff:10.0.0.0/104"}, "a", "", nil}} }, "write it as IPv4"},
 		{"in two scopes", func(c *Config) {
-			c.Scope = []ScopeConfig{{[]string{"10.0.0.1"}, "a"}, {[]string{"10.0.0.1/32"}, "b"}}
+			c.Scope = []ScopeConfig{{[]string{"10.0.0.1"}, "a", "", nil}, {[]string{"10.0.0.1/32"}, "b", "", nil}}
 		}, "scope[1].clients[0]: 10.0.0.1/32 is there twice, first in {scope[0].clients[0]}"},
 	}
 	for _, tt := range tests {
@@ -88,10 +143,11 @@ func TestScopes(t *testing.T) {
 		{Clients: []string{"10.1.2.0/24", "10.0.0.0/9", "255.255.255.255"}},
 		{Clients: []string{"ffff::/16"}},
 	}}
-	s, err := c.Scopes()
+	all, err := c.Matchers()
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := all.Plain
 	for addr, want := range map[string]int{
 		"10.0.0.0": 2, "10.127.255.255": 2, "10.128.0.0": 0, "10.255.255.255": 0, "9.255.255.255": -1, "11.0.0.0": -1,
 		"10.1.0.0": 1, "10.1.1.255": 1, "10.1.2.0": 2, "10.1.2.255": 2, "10.1.3.0": 1, "10.2.0.0": 2,

@@ -26,6 +26,7 @@ type job struct {
 	counted  bool      // its response is in the metrics, and the log of queries
 	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer      // where a UDP query came from
+	names    []string  // of its client, in the certificate
 
 	// Of a UDP query that waits without a goroutine.
 	listener *Listener
@@ -65,6 +66,7 @@ func (p *jobs) put(j *job) {
 	if j.broken {
 		return
 	}
+	j.names = nil
 	if cap(j.query) > jobQuery {
 		j.query = make([]byte, 0, jobQuery)
 	}
@@ -105,6 +107,7 @@ type entrance struct {
 	maxUDP    int
 	waiting   quota
 	jobs      *jobs
+	idle      atomic.Int64 // how long a connection may be without queries, in nanoseconds; 0 when it will end soon
 	logPanic  sync.Once
 	warned    atomic.Int64 // the second of the last warning
 }
@@ -113,27 +116,50 @@ type entrance struct {
 // all; otherwise complete has to follow. msg is copied, for it is in a buffer for the next query. whole is false when more than msg was
 // sent. arrived is when it was read.
 func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, done bool) {
+	if out, ok := e.parse(j, msg, whole, client, arrived); !ok {
+		return out, true
+	}
+	return e.advance(context.Background(), j, stepBegin)
+}
+
+// parse is the first half of begin: ok reports whether there is a query for the handler; otherwise out is the response to send, if any.
+func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, ok bool) {
 	j.start, j.end = arrived, arrived
 	j.entered, j.counted = false, false
 	j.query = append(j.query[:0], msg...)
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
-	q.Client, q.Transport, q.Listener, q.Scope = client, e.transport, e.index, message.None
+	q.Client, q.Transport, q.Listener, q.Scope, q.Path, q.Names = client, e.transport, e.index, message.None, "", j.names
 	q.Deadline, q.Trace = j.start.Add(e.budget), nil
 	if !whole && rcode != message.Ignore {
 		rcode, ok = message.FORMERR, false
 	}
 	switch {
 	case ok:
-		return e.advance(context.Background(), j, stepBegin)
+		return nil, true
 	case rcode == message.Ignore:
 		if t := e.counters.of(j); t != nil {
 			t.ignored.Add(1)
 		}
-		return nil, true
+		return nil, false
 	}
 	e.counters.malformed.Inc()
-	return e.refuse(j, rcode, nil), true
+	return e.refuse(j, rcode, nil), false
+}
+
+// resolve is the second half of begin and what has to follow, for who has a goroutine for the query that may wait. path is that of the URL, over
+// HTTPS. A query for which there is no room is shed.
+func (e *entrance) resolve(ctx context.Context, j *job, path string) (out []byte) {
+	j.exchange.Query.Path = path
+	out, done := e.advance(ctx, j, stepBegin)
+	switch {
+	case done:
+		return out
+	case !e.waiting.take():
+		return e.shed(j)
+	}
+	defer e.waiting.release()
+	return e.complete(ctx, j)
 }
 
 // complete waits for what begin left, until ctx is done or the deadline of the query at the latest, and returns like begin.
@@ -224,6 +250,9 @@ func (e *entrance) finish(j *job) []byte {
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
+	if len(q.Options) > 0 && e.transport != message.UDP {
+		out = e.addOptions(q, r, out)
+	}
 	if len(r.EDE) > 0 {
 		e.counters.explained(message.EDECode(r.EDE))
 	}
@@ -235,6 +264,21 @@ func (e *entrance) finish(j *job) []byte {
 		e.logQuery(j, out, j.end)
 	}
 	j.counted = true // what is shed may be answered twice, and the second answer goes to the client
+	return out
+}
+
+// paddingBlock is what responses over encrypted transports are padded to, in octets (RFC 8467 section 4.1).
+const paddingBlock = 468
+
+// addOptions answers the options of a query that are about its transport. Padding is the last one, since it counts the others.
+func (e *entrance) addOptions(q *message.Query, r *message.Response, out []byte) []byte {
+	if e.transport <= message.TLS && q.HasOption(message.OptionKeepalive) { // RFC 7828 section 3.3.2
+		units := uint16(time.Duration(e.idle.Load()) / (100 * time.Millisecond))
+		out = r.AddOption(out, message.OptionKeepalive, []byte{byte(units >> 8), byte(units)})
+	}
+	if e.transport >= message.TLS && q.HasOption(message.OptionPadding) { // RFC 7830 section 4
+		out = r.Pad(out, paddingBlock)
+	}
 	return out
 }
 

@@ -57,14 +57,22 @@ type Listener struct {
 	env     Env
 	sockets []*socket
 	tcp     *net.TCPListener
-	udpIn   *entrance // nil without UDP
-	tcpIn   *entrance // nil without TCP
+	udpIn   *entrance    // nil without UDP
+	tcpIn   *entrance    // nil without TCP
+	tlsIn   *entrance    // nil without TLS
+	httpsIn *entrance    // nil without HTTPS
+	quicIn  *entrance    // nil without QUIC
+	packets *net.UDPConn // of QUIC, which HTTP/3 is over, too
+	keeper  *keeper      // nil without what is encrypted
+	turns   turns
 	addr    netip.AddrPort
 	jobs    jobs
 	clients registry
+	proxies *Scopes // who has to say in whose name it sends; nil: nobody
 
-	messageTimeout, writeTimeout time.Duration // for tests
-	datagrams                    func(*socket) (datagrams, error)
+	messageTimeout, writeTimeout, handshakeTimeout time.Duration    // for tests
+	certificateTick                                <-chan time.Time // for tests; nil: every second
+	datagrams                                      func(*socket) (datagrams, error)
 }
 
 // New returns a listener for config, defaults filled in. index is its place in the configuration, which filters see. Nothing is opened.
@@ -82,18 +90,29 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	l := &Listener{config: config, env: env, messageTimeout: messageTimeout, writeTimeout: writeTimeout, datagrams: newBatch}
+	l := &Listener{
+		config: config, env: env, messageTimeout: messageTimeout, writeTimeout: writeTimeout, handshakeTimeout: handshakeTimeout, datagrams: newBatch, turns: newTurns(),
+	}
 	entranceOf := func(t message.Transport) *entrance {
 		if !slices.Contains(config.Protocols, t.String()) {
 			return nil
 		}
 		starter, _ := handler.(chain.Starter)
-		return &entrance{
+		e := &entrance{
 			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
 			counters: env.Metrics.of(config.Address, t), queries: env.Queries, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
 		}
+		e.idle.Store(int64(config.TCPIdleTimeout))
+		return e
 	}
-	l.udpIn, l.tcpIn = entranceOf(message.UDP), entranceOf(message.TCP)
+	l.udpIn, l.tcpIn, l.tlsIn = entranceOf(message.UDP), entranceOf(message.TCP), entranceOf(message.TLS)
+	l.httpsIn, l.quicIn = entranceOf(message.HTTPS), entranceOf(message.QUIC)
+	if config.Encrypted() {
+		l.keeper = &keeper{config: config, log: env.Log.With("listener", config.Address), expires: env.Metrics.expiry(config.Address), now: env.Now}
+	}
+	if len(config.ProxyProtocol) > 0 {
+		l.proxies = config.proxies()
+	}
 	l.clients = registry{max: config.TCPMaxClients, perClient: config.TCPMaxPerClient}
 	return l, nil
 }
@@ -104,6 +123,11 @@ func (l *Listener) Listen(ctx context.Context) error {
 	addr, err := l.config.addrPort()
 	if err != nil {
 		return err
+	}
+	if l.keeper != nil {
+		if err := l.keeper.read(); err != nil {
+			return fmt.Errorf("listener %s: %w", l.config.Address, err)
+		}
 	}
 	// With port 0 the port that one protocol got may be taken in the other.
 	for try := 0; ; try++ {
@@ -130,17 +154,28 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 	}
 	port := addr.Port()
 	at := func() string { return net.JoinHostPort(host, fmt.Sprint(port)) }
-	if l.tcpIn != nil {
+	if l.tcpIn != nil || l.tlsIn != nil || l.httpsIn != nil {
 		config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
 		ln, err := config.Listen(ctx, "tcp"+family, at())
 		if err != nil {
 			return err
 		}
 		l.tcp = ln.(*net.TCPListener)
-		if err := prepareTCP(l.tcp); err != nil {
+		if err := letShare(l.tcp); err != nil {
 			return err
 		}
 		port = uint16(l.tcp.Addr().(*net.TCPAddr).Port)
+	}
+	if l.quicIn != nil || l.httpsIn != nil {
+		config := net.ListenConfig{Control: controlUDP(l.env.Share)}
+		pc, err := config.ListenPacket(ctx, "udp"+family, at())
+		if err != nil {
+			return err
+		}
+		l.packets = pc.(*net.UDPConn)
+		if err := letShare(l.packets); err != nil {
+			return err
+		}
 	}
 	if l.udpIn == nil {
 		return nil
@@ -174,6 +209,9 @@ func (l *Listener) localAddr() netip.AddrPort {
 	if l.tcp != nil {
 		return l.tcp.Addr().(*net.TCPAddr).AddrPort()
 	}
+	if l.packets != nil {
+		return l.packets.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
 	return l.sockets[0].conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
@@ -186,14 +224,17 @@ func (l *Listener) Close() error {
 	if l.tcp != nil {
 		errs = append(errs, l.tcp.Close())
 	}
-	l.sockets, l.tcp = nil, nil
+	if l.packets != nil {
+		errs = append(errs, l.packets.Close())
+	}
+	l.sockets, l.tcp, l.packets = nil, nil, nil
 	return errors.Join(errs...)
 }
 
 // Serve answers queries until ctx is done. Then it stops reading, answers what is in flight within the grace time, closes the sockets, and
 // returns when its last goroutine has ended. Listen has been called.
 func (l *Listener) Serve(ctx context.Context) error {
-	if len(l.sockets) == 0 && l.tcp == nil {
+	if len(l.sockets) == 0 && l.tcp == nil && l.packets == nil {
 		return fmt.Errorf("listener %s: is not bound", l.config.Address)
 	}
 	// Queries in flight outlive ctx by the grace time.
@@ -203,10 +244,28 @@ func (l *Listener) Serve(ctx context.Context) error {
 	for _, s := range l.sockets {
 		all.Go(func() { l.serveUDP(ctx, work, &all, s) })
 	}
-	if l.tcp != nil {
-		all.Go(func() { l.serveTCP(ctx, work, &all) })
+	answer := func(c *connection) { c.serve(work) }
+	switch {
+	case l.tcpIn != nil:
+		all.Go(func() { l.serveStreams(ctx, &all, l.tcpIn, nil, answer) })
+	case l.tlsIn != nil:
+		config := l.keeper.server(l.turns.take, alpnTLS)
+		all.Go(func() { l.serveStreams(ctx, &all, l.tlsIn, config, answer) })
+	case l.httpsIn != nil:
+		all.Go(func() { l.serveHTTPS(ctx, work) })
+	}
+	if l.quicIn != nil {
+		all.Go(func() { l.serveQUIC(ctx, work) })
+	}
+	if l.keeper != nil {
+		all.Go(func() { l.followCertificate(ctx) })
 	}
 	<-ctx.Done()
+	for _, e := range []*entrance{l.tcpIn, l.tlsIn} {
+		if e != nil {
+			e.idle.Store(0) // clients had better not count on this connection any more
+		}
+	}
 	end := time.Now().Add(lastRead)
 	for _, s := range l.sockets {
 		s.conn.SetReadDeadline(end) //nolint:errcheck // then it is closed already
@@ -222,6 +281,16 @@ func (l *Listener) Serve(ctx context.Context) error {
 	all.Wait()
 	late.Stop()
 	return l.Close()
+}
+
+func (l *Listener) followCertificate(ctx context.Context) {
+	tick := l.certificateTick
+	if tick == nil {
+		ticker := time.NewTicker(certificateInterval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	l.keeper.follow(ctx, tick)
 }
 
 // pause waits a moment after an error of the system that may pass, such as too many open files.

@@ -55,6 +55,13 @@ func (s *script) last() message.Query {
 	return s.seen[len(s.seen)-1]
 }
 
+// count is how many queries came.
+func (s *script) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.seen)
+}
+
 func (s *script) Begin(x *chain.Exchange) bool {
 	x.Dropped = false
 	s.mu.Lock()
@@ -72,6 +79,8 @@ func (s *script) Begin(x *chain.Exchange) bool {
 		x.Response = message.Response{}
 	case "big":
 		respond(x, 60)
+	case "ttl", "nodata":
+		records(x, label == "nodata")
 	default:
 		respond(x, 1)
 	}
@@ -104,6 +113,21 @@ func respond(x *chain.Exchange, records uint16) {
 	msg := mt.Join(mt.Header(0, message.FlagQR, 1, records, 0, 0), x.Query.AppendWire(nil))
 	for range records {
 		msg = append(msg, mt.Record(mt.Pointer(12), 16, mt.Join([]byte{99}, mt.Repeat(99, 'x'))...)...)
+	}
+	x.Response = message.Response{Message: msg, Upstream: message.None}
+}
+
+// records answers with an address, or that there is none.
+func records(x *chain.Exchange, nodata bool) {
+	owner := mt.Pointer(12)
+	ttl := func(record []byte, ttl byte) []byte {
+		record[len(owner)+6], record[len(owner)+7] = 0, ttl
+		return record
+	}
+	msg := mt.Join(mt.Header(0, message.FlagQR, 1, 1, 0, 0), x.Query.AppendWire(nil), ttl(mt.Record(owner, message.TypeA, 192, 0, 2, 1), 17))
+	if nodata {
+		soa := mt.Join(mt.Name("ns.example"), mt.Name("hostmaster.example"), make([]byte, 19), []byte{9})
+		msg = mt.Join(mt.Header(0, message.FlagQR, 1, 0, 1, 0), x.Query.AppendWire(nil), ttl(mt.Record(owner, message.TypeSOA, soa...), 200))
 	}
 	x.Response = message.Response{Message: msg, Upstream: message.None}
 }
@@ -217,7 +241,7 @@ func exchange(t *testing.T, c net.Conn, query []byte) []byte {
 
 func send(t *testing.T, c net.Conn, query []byte) {
 	t.Helper()
-	if _, ok := c.(*net.TCPConn); ok {
+	if _, datagrams := c.(*net.UDPConn); !datagrams {
 		query = mt.Join([]byte{byte(len(query) >> 8), byte(len(query))}, query)
 	}
 	if _, err := c.Write(query); err != nil {

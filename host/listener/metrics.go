@@ -25,6 +25,8 @@ type Metrics struct {
 	inFlight    *prometheus.GaugeVec
 	connections *prometheus.GaugeVec
 	refused     *prometheus.CounterVec
+	handshakes  *prometheus.CounterVec
+	expires     *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics with reg; with nil they are counted and shown to nobody.
@@ -47,6 +49,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "weir", Subsystem: "listener", Name: "connections",
 			Help: "Open connections."}, []string{"listener", "transport"}),
 	}
+	m.handshakes = counter("handshakes_total", "Handshakes of TLS: whole, resumed, or failed.", "result")
+	m.expires = f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "weir", Subsystem: "listener", Name: "certificate_expiry_timestamp_seconds",
+		Help: "When the certificate in use expires."}, []string{"listener"})
 	if reg != nil {
 		reg.MustRegister(m)
 	}
@@ -62,6 +67,8 @@ type nothing struct{}
 func (nothing) Inc() {}
 func (nothing) Dec() {}
 
+func (nothing) Set(float64) {}
+
 // counter and gauge have only the methods that are called here.
 type (
 	counter interface{ Inc() }
@@ -69,6 +76,7 @@ type (
 		Inc()
 		Dec()
 	}
+	settable interface{ Set(float64) }
 )
 
 // shownEDEs is how many INFO-CODEs, from 0 on, have a series of their own: all that IANA has registered.
@@ -81,10 +89,19 @@ type counters struct {
 
 	malformed, truncated, shed, panics counter
 
-	ede                   [shownEDEs + 1]atomic.Pointer[counter] // by code, the last one for all others; made when there is one
-	newEDE                func(code string) counter
-	inFlight, connections gauge
-	evicted, refused      counter
+	ede                    [shownEDEs + 1]atomic.Pointer[counter] // by code, the last one for all others; made when there is one
+	newEDE                 func(code string) counter
+	inFlight, connections  gauge
+	evicted, refused       counter
+	whole, resumed, failed counter // handshakes
+}
+
+// expiry is when the certificate of a listener expires.
+func (m *Metrics) expiry(listener string) settable {
+	if m.off {
+		return nothing{}
+	}
+	return m.expires.WithLabelValues(listener)
 }
 
 func (m *Metrics) of(listener string, transport message.Transport) *counters {
@@ -102,6 +119,10 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 		c.connections = m.connections.WithLabelValues(listener, t)
 		c.evicted, c.refused = m.refused.WithLabelValues(listener, t, "idle"), m.refused.WithLabelValues(listener, t, "limit")
 	}
+	if transport > message.TCP {
+		handshakes := func(result string) counter { return m.handshakes.WithLabelValues(listener, t, result) }
+		c.whole, c.resumed, c.failed = handshakes("whole"), handshakes("resumed"), handshakes("failed")
+	}
 	return c
 }
 
@@ -110,6 +131,7 @@ func uncounted() *counters {
 	var n nothing
 	return &counters{
 		malformed: n, truncated: n, shed: n, panics: n, inFlight: n, connections: n, evicted: n, refused: n,
+		whole: n, resumed: n, failed: n,
 		newEDE: func(string) counter { return n },
 	}
 }

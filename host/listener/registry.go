@@ -1,8 +1,10 @@
 package listener
 
 import (
+	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,9 +15,44 @@ type registry struct {
 	max, perClient int
 
 	mu       sync.Mutex // guards following
-	open     map[*connection]struct{}
+	open     map[*member]struct{}
 	byClient map[netip.Prefix]int
 	draining time.Time // when reading ends; zero until the listener ends
+}
+
+// member is an open connection, whatever goes over it.
+type member struct {
+	addr      netip.AddrPort
+	client    netip.Prefix        // the zero Prefix until it is known
+	names     []string            // of the client, in its certificate
+	inFlight  atomic.Int64        // queries
+	idleSince atomic.Int64        // when the last response was written, or the connection came; Unix nanoseconds
+	cut       func()              // ends it at once; it never waits
+	stop      func(end time.Time) // has it take no queries after end, and end itself when all are answered
+}
+
+// begin and end count the queries of a connection.
+func (m *member) begin() { m.inFlight.Add(1) }
+
+func (m *member) end() {
+	m.idleSince.Store(time.Now().UnixNano())
+	m.inFlight.Add(-1)
+}
+
+// memberKey is what HTTP has a connection under, in the contexts of its requests.
+type memberKey struct{}
+
+// idle waits until the connection has no queries, or ctx is done.
+func (m *member) idle(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for m.inFlight.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // clientOf is what counts as one client: an IPv4 address, or an IPv6 /64, of which any host has all addresses (RFC 7934).
@@ -29,17 +66,33 @@ func clientOf(addr netip.Addr) netip.Prefix {
 }
 
 // add takes c in, if need be for another one, which is then closed. It reports whether there was room.
-func (r *registry) add(c *connection) (ok bool, evicted *connection) {
+func (r *registry) add(c *member) (ok bool, evicted *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.admit(c)
+}
+
+// identify is add for a connection that is there, and turns out to be a client's: one that has no client yet counts among all only.
+func (r *registry) identify(c *member, client netip.Prefix) (ok bool, evicted *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, open := r.open[c]; !open { // it had to make room
+		return false, nil
+	}
+	r.delete(c)
+	c.client = client
+	return r.admit(c)
+}
+
+func (r *registry) admit(c *member) (ok bool, evicted *member) {
 	if r.open == nil {
-		r.open, r.byClient = map[*connection]struct{}{}, map[netip.Prefix]int{}
+		r.open, r.byClient = map[*member]struct{}{}, map[netip.Prefix]int{}
 	}
 	switch {
-	case r.byClient[c.client] >= r.perClient:
-		evicted = r.idleLongest(func(o *connection) bool { return o.client == c.client })
+	case c.client.IsValid() && r.byClient[c.client] >= r.perClient:
+		evicted = r.idleLongest(func(o *member) bool { return o.client == c.client })
 	case len(r.open) >= r.max:
-		evicted = r.idleLongest(func(*connection) bool { return true })
+		evicted = r.idleLongest(func(*member) bool { return true })
 	default:
 		r.insert(c)
 		return true, nil
@@ -48,7 +101,7 @@ func (r *registry) add(c *connection) (ok bool, evicted *connection) {
 		return false, nil
 	}
 	r.delete(evicted)
-	evicted.conn.Close()
+	evicted.cut()
 	r.insert(c)
 	return true, evicted
 }
@@ -57,25 +110,25 @@ func (r *registry) add(c *connection) (ok bool, evicted *connection) {
 func (r *registry) makeRoom() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.idleLongest(func(*connection) bool { return true })
+	c := r.idleLongest(func(*member) bool { return true })
 	if c == nil {
 		return false
 	}
 	r.delete(c)
-	c.conn.Close()
+	c.cut()
 	return true
 }
 
-func (r *registry) insert(c *connection) {
+func (r *registry) insert(c *member) {
 	r.open[c] = struct{}{}
 	r.byClient[c.client]++
 	if !r.draining.IsZero() {
-		c.drain(r.draining)
+		c.stop(r.draining)
 	}
 }
 
 // idleLongest looks at every connection. That happens only at a limit, when a new connection costs more than the look.
-func (r *registry) idleLongest(among func(*connection) bool) (oldest *connection) {
+func (r *registry) idleLongest(among func(*member) bool) (oldest *member) {
 	var since int64
 	for c := range r.open {
 		if t := c.idleSince.Load(); c.inFlight.Load() == 0 && (oldest == nil || t < since) && among(c) {
@@ -86,7 +139,7 @@ func (r *registry) idleLongest(among func(*connection) bool) (oldest *connection
 }
 
 // remove forgets a connection that has ended.
-func (r *registry) remove(c *connection) {
+func (r *registry) remove(c *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.open[c]; ok {
@@ -94,7 +147,7 @@ func (r *registry) remove(c *connection) {
 	}
 }
 
-func (r *registry) delete(c *connection) {
+func (r *registry) delete(c *member) {
 	delete(r.open, c)
 	if r.byClient[c.client]--; r.byClient[c.client] == 0 {
 		delete(r.byClient, c.client)
@@ -107,8 +160,15 @@ func (r *registry) drain(end time.Time) {
 	defer r.mu.Unlock()
 	r.draining = end
 	for c := range r.open {
-		c.drain(end)
+		c.stop(end)
 	}
+}
+
+// isDraining reports whether drain was called.
+func (r *registry) isDraining() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.draining.IsZero()
 }
 
 // abort closes every connection.
@@ -116,6 +176,6 @@ func (r *registry) abort() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for c := range r.open {
-		c.conn.Close()
+		c.cut()
 	}
 }

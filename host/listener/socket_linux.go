@@ -53,9 +53,9 @@ func prepareUDP(conn *net.UDPConn, wildcard bool) error {
 	return setOption(c, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
 
-// prepareTCP lets later listeners share the address of a bound socket.
-func prepareTCP(ln *net.TCPListener) error {
-	c, err := ln.SyscallConn()
+// letShare lets later listeners share the address of a bound socket.
+func letShare(s syscall.Conn) error {
+	c, err := s.SyscallConn()
 	if err != nil {
 		return err
 	}

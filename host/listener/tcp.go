@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -25,18 +26,17 @@ const (
 
 var errLengthZero = errors.New("a message of no octets")
 
-// connection is a TCP connection of a client. One goroutine reads; whoever has a response writes.
+// connection is a TCP connection of a client, with TLS or without. One goroutine reads; whoever has a response writes.
 type connection struct {
-	conn     net.Conn
+	member
+	conn     net.Conn // what messages go over: the socket, or TLS
+	socket   net.Conn // TCP, which the deadlines are of
 	in       *entrance
 	listener *Listener
-	client   netip.Prefix
-	addr     netip.AddrPort
-	inFlight atomic.Int64
 	done     sync.WaitGroup // queries in flight
 
-	idleSince atomic.Int64              // when the last response was written, or the connection came; Unix nanoseconds
-	drainAt   atomic.Pointer[time.Time] // when reading ends; nil until the listener ends
+	drainAt atomic.Pointer[time.Time] // when reading ends; nil until the listener ends
+	handed  atomic.Bool               // somebody else has it, with deadlines of its own
 
 	// Of the reading goroutine.
 	buf     []byte // what has been read is at buf[from:to]
@@ -49,43 +49,79 @@ type connection struct {
 	bad bool       // a write failed
 }
 
-// serveTCP accepts connections until the deadline of the socket, which Serve sets.
-func (l *Listener) serveTCP(ctx, work context.Context, all *sync.WaitGroup) {
-	e := l.tcpIn
+func newConnection(l *Listener, e *entrance, nc net.Conn, addr netip.AddrPort) *connection {
+	c := &connection{conn: nc, socket: nc, in: e, listener: l}
+	c.addr, c.client = addr, clientOf(addr.Addr())
+	c.idleSince.Store(time.Now().UnixNano())
+	c.cut, c.stop = func() { nc.Close() }, c.drain
+	return c
+}
+
+// serveStreams accepts connections until the deadline of the socket, which Serve sets, and serves each with use. config is that of TLS, nil for
+// none.
+func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *entrance, config *tls.Config, use func(*connection)) {
 	for {
-		nc, err := l.tcp.Accept()
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		nc, addr, err := l.accept(ctx, e)
+		if err != nil {
 			return
 		}
-		if err != nil { // too many open files, as a rule
-			if l.clients.makeRoom() {
-				e.counters.evicted.Inc()
-			}
-			e.warn("a connection can't be accepted", err)
-			pause(ctx)
-			continue
+		c := newConnection(l, e, nc, addr)
+		proxied := l.isProxy(addr.Addr())
+		if proxied {
+			c.client = netip.Prefix{}
 		}
-		addr := nc.RemoteAddr().(*net.TCPAddr).AddrPort()
-		addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-		c := &connection{conn: nc, in: e, listener: l, addr: addr, client: clientOf(addr.Addr())}
-		c.idleSince.Store(time.Now().UnixNano())
-		ok, evicted := l.clients.add(c)
-		if evicted != nil {
-			e.counters.evicted.Inc()
-		}
-		if !ok {
-			e.counters.refused.Inc()
+		if !l.enter(e, &c.member) {
 			nc.Close()
 			continue
 		}
 		all.Go(func() {
-			e.counters.connections.Inc()
-			defer e.counters.connections.Dec()
-			defer l.clients.remove(c)
+			defer l.leave(e, &c.member)
 			defer nc.Close()
-			c.serve(work)
+			if (!proxied || c.introduce()) && (config == nil || c.handshake(config)) {
+				use(c)
+			}
+			c.linger()
 		})
 	}
+}
+
+// accept returns the next TCP connection. An error means that there will be none.
+func (l *Listener) accept(ctx context.Context, e *entrance) (net.Conn, netip.AddrPort, error) {
+	for {
+		nc, err := l.tcp.Accept()
+		switch {
+		case err == nil:
+			addr := nc.RemoteAddr().(*net.TCPAddr).AddrPort()
+			return nc, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+			return nil, netip.AddrPort{}, err
+		}
+		// Too many open files, as a rule.
+		if l.clients.makeRoom() {
+			e.counters.evicted.Inc()
+		}
+		e.warn("a connection can't be accepted", err)
+		pause(ctx)
+	}
+}
+
+// enter takes a connection among those that are open, and reports whether there was room. leave is its end.
+func (l *Listener) enter(e *entrance, m *member) bool {
+	ok, evicted := l.clients.add(m)
+	if evicted != nil {
+		e.counters.evicted.Inc()
+	}
+	if !ok {
+		e.counters.refused.Inc()
+		return false
+	}
+	e.counters.connections.Inc()
+	return true
+}
+
+func (l *Listener) leave(e *entrance, m *member) {
+	l.clients.remove(m)
+	e.counters.connections.Dec()
 }
 
 // serve answers the queries of a connection until one side ends it, and returns when all of them are answered.
@@ -99,7 +135,6 @@ func (c *connection) serve(work context.Context) {
 	}
 	c.flush()
 	c.done.Wait() // a client that has closed its side only still gets its responses
-	c.linger()
 }
 
 // handle answers a query, or leaves it to a goroutine when it has to wait. Without a place for that the connection waits itself, so that
@@ -107,7 +142,8 @@ func (c *connection) serve(work context.Context) {
 func (c *connection) handle(work context.Context, msg []byte) {
 	e := c.in
 	j := e.jobs.get()
-	c.inFlight.Add(1)
+	j.names = c.names
+	c.begin()
 	out, done := e.begin(j, msg, true, c.addr, e.now())
 	if done {
 		c.collect(out)
@@ -132,8 +168,7 @@ func (c *connection) complete(work context.Context, j *job) {
 }
 
 func (c *connection) finished(j *job) {
-	c.idleSince.Store(time.Now().UnixNano())
-	c.inFlight.Add(-1)
+	c.end()
 	c.in.jobs.put(j)
 }
 
@@ -164,10 +199,10 @@ func (c *connection) write() {
 		return
 	}
 	if !c.bad {
-		c.conn.SetWriteDeadline(time.Now().Add(c.listener.writeTimeout)) //nolint:errcheck // then the write fails as well
+		c.socket.SetWriteDeadline(time.Now().Add(c.listener.writeTimeout)) //nolint:errcheck // then the write fails as well
 		if _, err := c.conn.Write(c.out); err != nil {
 			c.bad = true
-			c.conn.Close() // which ends the reading too
+			c.socket.Close() // which ends the reading too
 		}
 	}
 	if c.out = c.out[:0]; cap(c.out) > 2*writeSize {
@@ -175,7 +210,7 @@ func (c *connection) write() {
 	}
 }
 
-// next returns the next message, which is valid until the call after. Responses that were collected are written before it waits.
+// next returns the next message, which is valid until the call after.
 func (c *connection) next() ([]byte, error) {
 	for {
 		msg, err := frame(c.buf[c.from:c.to])
@@ -187,10 +222,21 @@ func (c *connection) next() ([]byte, error) {
 			c.started = false
 			return msg, nil
 		}
-		c.flush()
 		if err := c.read(); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// await is called before the connection waits for octets: responses that were collected are written, and the time runs.
+func (c *connection) await() {
+	c.flush()
+	switch {
+	case c.to == 0:
+		c.setReadDeadline(time.Unix(0, c.idleSince.Load()).Add(c.listener.config.TCPIdleTimeout))
+	case !c.started: // one deadline for the whole message, or an octet now and then would hold the connection
+		c.started = true
+		c.setReadDeadline(time.Now().Add(c.listener.messageTimeout))
 	}
 }
 
@@ -227,12 +273,8 @@ func (c *connection) read() error {
 	}
 	for {
 		idle := c.to == 0
-		switch {
-		case idle:
-			c.setReadDeadline(time.Unix(0, c.idleSince.Load()).Add(c.listener.config.TCPIdleTimeout))
-		case !c.started: // one deadline for the whole message, or an octet now and then would hold the connection
-			c.started = true
-			c.setReadDeadline(time.Now().Add(c.listener.messageTimeout))
+		if c.conn == c.socket { // TLS itself knows when it has to wait
+			c.await()
 		}
 		n, err := c.conn.Read(c.buf[c.to:])
 		c.to += n
@@ -261,30 +303,37 @@ func (c *connection) expired() bool {
 
 // setReadDeadline sets a deadline, unless that of the listener's end is earlier. drain may come between any two lines.
 func (c *connection) setReadDeadline(t time.Time) {
-	c.conn.SetReadDeadline(t) //nolint:errcheck // then the read fails as well
+	c.socket.SetReadDeadline(t) //nolint:errcheck // then the read fails as well
 	if end := c.drainAt.Load(); end != nil && end.Before(t) {
-		c.conn.SetReadDeadline(*end) //nolint:errcheck // as above
+		c.socket.SetReadDeadline(*end) //nolint:errcheck // as above
 	}
 }
 
 // drain has the connection stop reading at end.
 func (c *connection) drain(end time.Time) {
 	c.drainAt.Store(&end)
-	c.conn.SetReadDeadline(end) //nolint:errcheck // then the connection is closed already
+	c.socket.SetReadDeadline(end) //nolint:errcheck // then the connection is closed already
+	if c.handed.Load() {
+		c.socket.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	}
 }
 
 // linger ends our side and waits a little for the client to end its own.
 func (c *connection) linger() {
-	tcp, ok := c.conn.(interface{ CloseWrite() error })
+	if t, ok := c.conn.(*tls.Conn); ok {
+		t.CloseWrite() //nolint:errcheck // then that of TCP fails as well
+	}
+	tcp, ok := c.socket.(interface{ CloseWrite() error })
 	if !ok || tcp.CloseWrite() != nil {
 		return
 	}
-	c.conn.SetReadDeadline(time.Now().Add(lingerTime)) //nolint:errcheck // then the read fails as well
-	if c.buf == nil {
-		return
+	c.socket.SetReadDeadline(time.Now().Add(lingerTime)) //nolint:errcheck // then the read fails as well
+	buf := c.buf
+	if buf == nil {
+		buf = make([]byte, 512)
 	}
 	for n := 0; n < lingerOctets; {
-		k, err := c.conn.Read(c.buf)
+		k, err := c.socket.Read(buf)
 		if n += k; err != nil {
 			return
 		}

@@ -358,7 +358,7 @@ func scripted(tb testing.TB, chunks ...[]byte) (*connection, *scriptedConn) {
 
 func scriptedAt(l *Listener, chunks ...[]byte) (*connection, *scriptedConn) {
 	sc := &scriptedConn{chunks: chunks}
-	return &connection{conn: sc, in: l.tcpIn, listener: l, addr: netip.MustParseAddrPort("127.0.0.1:53")}, sc
+	return newConnection(l, l.tcpIn, sc, netip.MustParseAddrPort("127.0.0.1:53")), sc
 }
 
 // TestWrites: a length and its message leave in one write, and the responses to queries that came together leave together.

@@ -154,7 +154,14 @@ func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *s
 		arrived := e.now()
 		for i := range n {
 			query, whole := d.datagram(i)
-			out, done := e.begin(j, query, whole, d.client(i), arrived)
+			client := d.client(i)
+			if l.proxies != nil {
+				var ok bool
+				if query, client, ok = l.unwrap(j, query, client); !ok {
+					continue
+				}
+			}
+			out, done := e.begin(j, query, whole, client, arrived)
 			if !done {
 				if e.waiting.take() {
 					d.peer(i, &j.peer)

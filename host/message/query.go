@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -63,6 +64,12 @@ func (t Transport) String() string {
 
 var transports = [...]string{"udp", "tcp", "tls", "https", "quic"}
 
+// ParseTransport returns the transport with the name that the configuration uses.
+func ParseTransport(name string) (t Transport, ok bool) {
+	i := slices.Index(transports[:], name)
+	return Transport(max(i, 0)), i >= 0
+}
+
 // None stands for "there is none" in 16-bit indexes: a scope, an upstream, an EDE.
 const None = 0xFFFF
 
@@ -101,6 +108,8 @@ type Query struct {
 	Client    netip.AddrPort
 	Transport Transport
 	Listener  uint16
+	Path      string    // of the URL, over HTTPS; empty when it came otherwise
+	Names     []string  // of the client, in its certificate; usually nil
 	Scope     uint16    // None when no scope selected the chain
 	Deadline  time.Time // when an answer is no use any more: it bounds all work for the query
 	Trace     *Trace    // where to explain what happens to this query; usually nil
@@ -245,7 +254,7 @@ func (q *Query) SetQuestion(from *Query, buf, name []byte, qtype, qclass uint16)
 	}
 	q.Key = q.key[:len(q.Name)]
 	q.Type, q.Class = qtype, qclass
-	q.Client, q.Transport, q.Listener, q.Scope = from.Client, from.Transport, from.Listener, from.Scope
+	q.Client, q.Transport, q.Listener, q.Scope, q.Path = from.Client, from.Transport, from.Listener, from.Scope, from.Path
 	q.Deadline, q.Trace = from.Deadline, from.Trace
 	return true
 }

@@ -71,3 +71,29 @@ func skipName(msg []byte, off int) int {
 	}
 	return len(msg)
 }
+
+// MaxAge returns how long, in seconds, a response that [Response.Finish] returned may be kept: the lowest TTL of its answer, or without one what
+// the SOA record says about that (RFC 8484 section 5.1, RFC 2308 section 5). It is 0 for what must not be kept.
+func MaxAge(msg []byte) uint32 {
+	if rcode := uint16(msg[3] & 0xF); rcode != NOERROR && rcode != NXDOMAIN {
+		return 0
+	}
+	age, found := uint32(0), false
+	for r := range Records(msg) {
+		ttl := r.TTL
+		if ttl>>31 != 0 { // RFC 2181 section 8
+			ttl = 0
+		}
+		switch {
+		case r.Section == Answer:
+		case r.Section == Authority && r.Type == TypeSOA && len(r.Data) >= 22 && binary.BigEndian.Uint16(msg[6:]) == 0:
+			ttl = min(ttl, binary.BigEndian.Uint32(r.Data[len(r.Data)-4:]))
+		default:
+			continue
+		}
+		if !found || ttl < age {
+			age, found = ttl, true
+		}
+	}
+	return age
+}

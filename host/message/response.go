@@ -15,6 +15,8 @@ type Response struct {
 	Upstream uint16 // index of the upstream whose answer it is; None when a filter or weir itself made it
 	Silent   bool   // weir made it because no upstream gave a response
 	Cached   bool   // it was in the cache
+
+	rdata int // of the OPT in what Finish returned: where it begins; 0 without one
 }
 
 // Resolver answers queries. Chains, caches and groups of upstream servers are resolvers, so that they nest.
@@ -183,7 +185,7 @@ const OwnSize = 1232
 // (an upstream that may only be asked over UDP can leave a response truncated), AD as r has it if q asks for it, by AD or by DO
 // (RFC 6840 section 5.8), Z clear, and an OPT if and only if q has one (RFC 6891 section 7). What is larger than limit octets loses its additional section, and if that is not enough
 // all records, with TC set (RFC 2181 section 9). The question of r must be that of q but for the case of letters.
-// The OPT is appended to r.Message.
+// The OPT is appended to r.Message; AddOption and Pad can add to it.
 func (r *Response) Finish(q *Query, limit int) []byte {
 	msg, rcode := r.Message, r.RCODE
 	if rcode > 0xF && !q.EDNS {
@@ -216,7 +218,9 @@ func (r *Response) Finish(q *Query, limit int) []byte {
 		flags = flags&^FlagAD | FlagTC
 	}
 	binary.BigEndian.PutUint16(msg[2:], flags)
+	r.rdata = 0
 	if q.EDNS {
+		r.rdata = len(msg) + 11
 		binary.BigEndian.PutUint16(msg[10:], binary.BigEndian.Uint16(msg[10:])+1)
 		msg = appendOPT(msg, OwnSize, uint8(rcode>>4), q.DO, ede)
 	}
