@@ -97,7 +97,7 @@ func badFiles(r *reloading) []mistake {
 	replace("a port that there isn't", r.addr, "127.0.0.1:99999")
 	replace("a chain that there isn't", "chain = \"main\"", "chain = \"other\"")
 	replace("an upstream that there isn't", "upstream = \"up\"\n[filter", "upstream = \"down\"\n[filter")
-	replace("a filter that there isn't", "filters = [\"authority\"", "filters = [\"authoriti\"")
+	replace("a filter that there isn't", "\"rules\"]", "\"rule\"]")
 	replace("a filter twice", "\"rules\"]", "\"rules\", \"rules\"]")
 	replace("a key twice", "chain = \"main\"", "chain = \"main\"\nchain = \"main\"")
 	replace("a table twice", "[filter.rules.config]", "[upstream.up]\nservers = [\"192.0.2.1\"]\n[filter.rules.config]")
