@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/weirdns/weir/host/internal/loopback"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
@@ -32,7 +33,7 @@ func TestDeadUpstream(t *testing.T) {
 			const waiting, others = 300, 100
 			dead := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * * -> silence")
 			up := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> NOERROR 192.0.2.1")
-			dir, addr := t.TempDir(), freePort(t)
+			dir, addr := t.TempDir(), loopback.Address(t)
 			for name, text := range map[string]string{
 				"held.zone": "$ORIGIN held.test.\n@ 60 SOA ns hostmaster 1 3600 600 86400 60\n@ 60 NS ns\nns 60 A 192.0.2.53\n",
 				"weir.toml": fmt.Sprintf(`

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/weirdns/weir/host/internal/loopback"
 )
 
 const peerZone = `$ORIGIN peer.test.
@@ -74,16 +75,6 @@ func answers(t *testing.T, addr string) {
 	}
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func write(t *testing.T, path, text string) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -94,7 +85,7 @@ func write(t *testing.T, path, text string) string {
 
 // startKnotd serves peer.test.
 func startKnotd(t *testing.T) string {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), loopback.Address(t)
 	text := strings.Repeat("0123456789", 25)
 	write(t, filepath.Join(dir, "peer.zone"), fmt.Sprintf(peerZone, text, text, text, text, text, text, text, text))
 	host, port, _ := strings.Cut(addr, ":")
@@ -115,7 +106,7 @@ zone:
 
 // startUnbound serves names under local.test, and passes peer.test on to knotd.
 func startUnbound(t *testing.T, knotd string) string {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), loopback.Address(t)
 	host, port, _ := strings.Cut(addr, ":")
 	conf := write(t, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
   interface: %s@%s
@@ -143,7 +134,7 @@ stub-zone:
 }
 
 func startWeir(t *testing.T, format string, args ...any) string {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), loopback.Address(t)
 	write(t, filepath.Join(dir, "home.zone"), `$ORIGIN home.arpa.
 $TTL 300
 @   IN SOA ns hostmaster 1 3600 600 86400 60

@@ -24,6 +24,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/host/config"
+	"github.com/weirdns/weir/host/internal/loopback"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 	"github.com/weirdns/weir/host/wasm/wat"
 )
@@ -61,16 +62,6 @@ func (b *lockedBuffer) take() string {
 	s := b.all.String()
 	b.all.Reset()
 	return s
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // generationText is the configuration of generation n. It says n in a zone file of its own, in a rule and in an RCODE, in filters that lean on one
@@ -115,7 +106,7 @@ func (r *reloading) write(name, text string) {
 
 func startReloading(t testing.TB) *reloading {
 	t.Helper()
-	r := &reloading{t: t, path: filepath.Join(t.TempDir(), "weir.toml"), addr: freePort(t), log: new(lockedBuffer)}
+	r := &reloading{t: t, path: filepath.Join(t.TempDir(), "weir.toml"), addr: loopback.Address(t), log: new(lockedBuffer)}
 	r.up = upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> NOERROR 192.0.2.1").Addr.String()
 	r.write("weir.toml", r.generationText(0))
 	f, err := config.Load(r.path, nil)
