@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -38,6 +39,10 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	q.Client, q.Listener, q.Scope = netip.AddrPortFrom(client, 0), uint16(n), message.None
 	q.Transport, q.Path = question.Over, question.Path
 	q.Deadline, q.Trace = run.Start.Add(g.file.Budget), new(message.Trace)
+	if config.Cookies == listener.CookiesRequire && q.Transport == message.UDP {
+		q.Trace.Add(message.Step{Part: "listener", Event: "cookie"},
+			"{listener[%d].cookies} is \"require\": this is what a client gets that shows a good cookie; others get BADCOOKIE, or TC", n)
+	}
 	if !ok {
 		q.Trace.Add(message.Step{Part: "listener", Event: "refused", RCODE: message.RCODEString(rcode)}, "no query that a proxy can answer: %s", message.RCODEString(rcode))
 		x.Response.SetRCODE(nil, q, rcode)

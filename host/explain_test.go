@@ -18,6 +18,7 @@ import (
 
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/scenario"
 )
@@ -213,6 +214,28 @@ func TestExplainOddNames(t *testing.T) {
 				t.Errorf("%v: %s", err, object)
 			}
 		})
+	}
+}
+
+// TestExplainCookies: where cookies are required, the trail says so, and for whom the rest of it holds.
+func TestExplainCookies(t *testing.T) {
+	s := hot(t, 1, 1)
+	says := func(over message.Transport) bool {
+		t.Helper()
+		trail, err := s.Explain(t.Context(), explain.Question{Name: "www.test", Over: over})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(trail.Steps, func(s explain.Step) bool {
+			return s.Event == "cookie" && strings.Contains(s.Text, "listener[0].cookies")
+		})
+	}
+	if says(message.UDP) {
+		t.Error("not required, and told")
+	}
+	s.current.file.Listeners[0].Cookies = listener.CookiesRequire
+	if !says(message.UDP) || says(message.TCP) {
+		t.Error("required over UDP, and not told for UDP alone")
 	}
 }
 

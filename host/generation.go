@@ -93,7 +93,7 @@ func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g 
 			g = nil
 		}
 	}()
-	if err := checkCertificates(f); err != nil {
+	if err := checkFiles(f); err != nil {
 		return g, err
 	}
 	tables, err := g.openTables(s, f, old)
@@ -120,11 +120,12 @@ func (s *Server) build(ctx context.Context, f *config.File, old *generation) (g 
 	return g, nil
 }
 
-// checkCertificates reads the certificates of listeners, which a listener does again when it is bound: who checks a configuration hears of them, too.
-func checkCertificates(f *config.File) error {
+// checkFiles reads the certificates and cookie secrets of listeners, which a listener does again when it is bound: who checks a configuration hears of
+// them, too.
+func checkFiles(f *config.File) error {
 	var errs config.Errors
 	for i, l := range f.Listeners {
-		if err := l.CheckCertificate(); err != nil {
+		if err := l.CheckFiles(); err != nil {
 			key, text, _ := strings.Cut(err.Error(), ": ")
 			errs = append(errs, f.Error(fmt.Sprintf("listener[%d].%s", i, key), text))
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/weirdns/weir/host/cache"
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/config"
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/sandbox"
@@ -45,6 +46,7 @@ type Server struct {
 	admin    *admin.Server // nil without [admin]
 	queries  *querylog.Log // nil when queries are not logged
 	state    atomic.Int32
+	cookies  *cookie.Jar                          // of listeners without a secret of their own
 	serving  chan struct{}                        // closed when Run serves
 	lameduck atomic.Int64                         // of the present configuration, in nanoseconds
 	after    func(time.Duration) <-chan time.Time // time.After, but in tests
@@ -110,7 +112,7 @@ var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1;
 
 // New makes a server of f, and logs to log. Mistakes in the configuration are returned as [config.Errors]. version is for the metrics.
 func New(ctx context.Context, f *config.File, version string, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), after: time.After}
+	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), after: time.After, cookies: cookie.Generate()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
@@ -201,7 +203,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		// Where a listener with another configuration has the address, both have it for a moment, so that nobody finds nobody there.
 		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
-			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries,
+			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Cookies: s.cookies,
 		})
 		if err == nil {
 			err = l.listener.Listen(ctx)
@@ -285,6 +287,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stopBackground()
 	var below, beside errgroup.Group
 	below.Go(func() error { return s.runtime.Run(background) })
+	below.Go(func() error { s.cookies.Run(background, nil, s.log); return nil })
 	if s.queries != nil {
 		below.Go(func() error { s.queries.Run(background); return nil })
 	}

@@ -162,7 +162,7 @@ func (l *loader) checkListeners() {
 				l.refer(joinIndex(base+".scope", j)+".chain", "chain", s.Chain)
 			}
 		}
-		for _, path := range []*string{&f.Listeners[i].Certificate, &f.Listeners[i].Key, &f.Listeners[i].ClientCA} {
+		for _, path := range []*string{&f.Listeners[i].Certificate, &f.Listeners[i].Key, &f.Listeners[i].ClientCA, &f.Listeners[i].CookieSecret} {
 			*path = f.path(*path)
 		}
 		addr, ok := listenAddr(c.Address)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdns/weir/host/cookie"
 )
 
 const (
@@ -27,9 +29,13 @@ type credentials struct {
 	clients     *x509.CertPool // authorities of the clients' certificates; nil: clients need none
 }
 
-// CheckCertificate reads the files of c and reports what is wrong with them. The error begins with the key at fault, as those of Validate do. Without
-// an encrypted protocol there is nothing to read.
-func (c Config) CheckCertificate() error {
+// CheckFiles reads the files of c and reports what is wrong with them. The error begins with the key at fault, as those of Validate do.
+func (c Config) CheckFiles() error {
+	if c.CookieSecret != "" {
+		if _, err := cookie.Open(c.CookieSecret); err != nil {
+			return fmt.Errorf("cookie_secret: %w", err)
+		}
+	}
 	if !c.Encrypted() {
 		return nil
 	}

@@ -50,6 +50,15 @@ type Config struct {
 	// ProxyProtocol are networks of load balancers, prefixes or addresses, which say in whose name they connect or send with the PROXY protocol,
 	// version 2. They have to: what comes from them without is closed or ignored. Others need not, and can't. It is not for QUIC.
 	ProxyProtocol []string `koanf:"proxy_protocol"`
+	// NSID is what the server calls itself in responses to queries that ask for it (RFC 5001), at most 64 octets; empty, it has no name.
+	NSID string `koanf:"nsid"`
+	// Cookies are what becomes of DNS cookies (RFC 7873): "on" (the default) answers those who send one; "off" ignores them; and with "require" nobody gets
+	// an answer over UDP who has not shown by a server cookie that the address is its own: BADCOOKIE has clients with cookies try again with theirs, and TC
+	// sends the others to TCP.
+	Cookies string `koanf:"cookies"`
+	// CookieSecret is a file with the secret that server cookies are made with, for servers that share an address (RFC 9018 section 4.4); see [cookie.Open].
+	// Without it, a process has its own.
+	CookieSecret string `koanf:"cookie_secret"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
 	// Scope selects other chains by the address of the client, or the path.
@@ -71,6 +80,16 @@ type Config struct {
 	// QUIC it is 100.
 	TCPMaxInFlight int `koanf:"tcp_max_in_flight"`
 }
+
+// The values of Config.Cookies.
+const (
+	CookiesOff     = "off"
+	CookiesOn      = "on"
+	CookiesRequire = "require"
+)
+
+// maxNSID leaves room for the answer: the name is taken off what a response over UDP may have.
+const maxNSID = 64
 
 // ScopeConfig is one [[listener.scope]]: clients that get a chain of their own. The longest prefix that holds the client's address
 // counts, whatever the order; but scopes with a name of the client count before those with the path of a query, and these before all others.
@@ -139,6 +158,7 @@ func (c Config) WithDefaults() Config {
 	if slices.Contains(c.Protocols, "https") {
 		orDefault(&c.Path, DefaultPath)
 	}
+	orDefault(&c.Cookies, CookiesOn)
 	orDefault(&c.MaxUDPSize, DefaultMaxUDPSize)
 	orDefault(&c.MaxInFlight, DefaultMaxInFlight)
 	orDefault(&c.TCPIdleTimeout, DefaultTCPIdleTimeout)
@@ -179,6 +199,7 @@ func (c Config) Validate() error {
 	if len(c.ProxyProtocol) > 0 && slices.Contains(c.Protocols, "quic") {
 		bad("proxy_protocol", "is not for \"quic\", whose connections have no place for it: write a [[listener]] for that")
 	}
+	c.validateOptions(bad)
 	within := func(key string, value, least, most int) {
 		if value < least || value > most {
 			bad(key, "is %d: write %d to %d", value, least, most)
@@ -232,6 +253,21 @@ func (c Config) validateProtocols(bad func(key, format string, args ...any)) {
 		case !encrypted && file.path != "":
 			bad(file.key, "is of no use: none of the protocols is encrypted; delete it, or add \"tls\"")
 		}
+	}
+}
+
+// validateOptions looks at the keys that are about EDNS options. c has its defaults.
+func (c Config) validateOptions(bad func(key, format string, args ...any)) {
+	if len(c.NSID) > maxNSID {
+		bad("nsid", "has %d octets: write at most %d", len(c.NSID), maxNSID)
+	}
+	switch c.Cookies {
+	case CookiesOff, CookiesOn, CookiesRequire:
+	default:
+		bad("cookies", "%q: write \"on\", \"off\" or \"require\"", c.Cookies)
+	}
+	if c.Cookies == CookiesOff && c.CookieSecret != "" {
+		bad("cookie_secret", "is of no use: {cookies} is \"off\"")
 	}
 }
 

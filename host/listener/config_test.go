@@ -51,6 +51,10 @@ func TestConfigValidate(t *testing.T) {
 		{"QUIC and UDP", func(c *Config) {
 			c.Protocols, c.Certificate, c.Key = []string{"quic", "udp"}, "cert.pem", "key.pem"
 		}, `protocols: "quic" and "udp" can't share a port of UDP`},
+		{"cookies and a name", func(c *Config) { c.Cookies, c.CookieSecret, c.NSID = "require", "secret", strings.Repeat("n", 64) }, ""},
+		{"unknown mode of cookies", func(c *Config) { c.Cookies = "true" }, `cookies: "true": write "on", "off" or "require"`},
+		{"a secret for nothing", func(c *Config) { c.Cookies, c.CookieSecret = "off", "secret" }, "cookie_secret: is of no use"},
+		{"a long name", func(c *Config) { c.NSID = strings.Repeat("n", 65) }, "nsid: has 65 octets"},
 		{"PROXY protocol", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "2001:db8::1"} }, ""},
 		{"PROXY protocol of nobody", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "balancer"} }, `proxy_protocol[1]: "balancer" is not a prefix`},
 		{"PROXY protocol over QUIC", func(c *Config) {

@@ -27,6 +27,7 @@ type job struct {
 	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer      // where a UDP query came from
 	names    []string  // of its client, in the certificate
+	asked    asked     // options that it gets answers to
 
 	// Of a UDP query that waits without a goroutine.
 	listener *Listener
@@ -104,6 +105,7 @@ type entrance struct {
 	log       *slog.Logger
 	counters  *counters
 	queries   *querylog.Log // nil when queries are not logged
+	optional  optional
 	maxUDP    int
 	waiting   quota
 	jobs      *jobs
@@ -133,6 +135,14 @@ func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, 
 	q.Deadline, q.Trace = j.start.Add(e.budget), nil
 	if !whole && rcode != message.Ignore {
 		rcode, ok = message.FORMERR, false
+	}
+	if j.asked = (asked{}); len(q.Options) > 0 || rcode == message.FORMERR {
+		if out, done := e.readOptions(j, rcode); done {
+			return out, false
+		}
+	}
+	if ok && e.optional.require && !j.asked.proven() {
+		return e.demandCookie(j), false
 	}
 	switch {
 	case ok:
@@ -246,12 +256,12 @@ func (e *entrance) refuse(j *job, rcode uint16, ede []byte) []byte {
 // finish makes the response what goes to the client.
 func (e *entrance) finish(j *job) []byte {
 	q, r := &j.exchange.Query, &j.exchange.Response
-	out := r.Finish(q, q.Limit(e.maxUDP))
+	out := r.Finish(q, q.Limit(e.maxUDP)-j.asked.room)
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
 	}
-	if len(q.Options) > 0 && e.transport != message.UDP {
-		out = e.addOptions(q, r, out)
+	if len(q.Options) > 0 && (e.transport != message.UDP || j.asked.room > 0) {
+		out = e.addOptions(j, out)
 	}
 	if len(r.EDE) > 0 {
 		e.counters.explained(message.EDECode(r.EDE))
@@ -264,21 +274,6 @@ func (e *entrance) finish(j *job) []byte {
 		e.logQuery(j, out, j.end)
 	}
 	j.counted = true // what is shed may be answered twice, and the second answer goes to the client
-	return out
-}
-
-// paddingBlock is what responses over encrypted transports are padded to, in octets (RFC 8467 section 4.1).
-const paddingBlock = 468
-
-// addOptions answers the options of a query that are about its transport. Padding is the last one, since it counts the others.
-func (e *entrance) addOptions(q *message.Query, r *message.Response, out []byte) []byte {
-	if e.transport <= message.TLS && q.HasOption(message.OptionKeepalive) { // RFC 7828 section 3.3.2
-		units := uint16(time.Duration(e.idle.Load()) / (100 * time.Millisecond))
-		out = r.AddOption(out, message.OptionKeepalive, []byte{byte(units >> 8), byte(units)})
-	}
-	if e.transport >= message.TLS && q.HasOption(message.OptionPadding) { // RFC 7830 section 4
-		out = r.Pad(out, paddingBlock)
-	}
 	return out
 }
 

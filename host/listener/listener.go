@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/querylog"
 )
@@ -39,6 +40,7 @@ type Env struct {
 	Budget  time.Duration    // from a query to its deadline; 0: 1.8 s
 	Grace   time.Duration    // for what is in flight when Serve's context ends; 0: 2 s
 	Queries *querylog.Log    // gets every query; nil: none does
+	Cookies *cookie.Jar      // for listeners without a secret of their own, and run by somebody else; nil: each has one
 	// Share lets the sockets be bound while another listener of this process has the same address, which is how a listener with a changed
 	// configuration takes over (Linux only). Without it a second process at the same address is an error instead of a share
 	// of the queries.
@@ -68,7 +70,8 @@ type Listener struct {
 	addr    netip.AddrPort
 	jobs    jobs
 	clients registry
-	proxies *Scopes // who has to say in whose name it sends; nil: nobody
+	jar     *cookie.Jar // of this listener alone; nil: there is none, or it is that of Env
+	proxies *Scopes     // who has to say in whose name it sends; nil: nobody
 
 	messageTimeout, writeTimeout, handshakeTimeout time.Duration    // for tests
 	certificateTick                                <-chan time.Time // for tests; nil: every second
@@ -100,7 +103,9 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 		starter, _ := handler.(chain.Starter)
 		e := &entrance{
 			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
-			counters: env.Metrics.of(config.Address, t), queries: env.Queries, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
+			counters: env.Metrics.of(config.Address, t), queries: env.Queries, optional: optional{
+				jar: env.Cookies, require: config.Cookies == CookiesRequire && t == message.UDP, nsid: []byte(config.NSID),
+			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
 		}
 		e.idle.Store(int64(config.TCPIdleTimeout))
 		return e
@@ -113,8 +118,24 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 	if len(config.ProxyProtocol) > 0 {
 		l.proxies = config.proxies()
 	}
+	switch {
+	case config.Cookies == CookiesOff:
+		l.use(nil)
+	case env.Cookies == nil:
+		l.jar = cookie.Generate()
+		l.use(l.jar)
+	}
 	l.clients = registry{max: config.TCPMaxClients, perClient: config.TCPMaxPerClient}
 	return l, nil
+}
+
+// use has cookies made and checked with the secrets in a jar; nil: they are ignored.
+func (l *Listener) use(jar *cookie.Jar) {
+	for _, e := range []*entrance{l.udpIn, l.tcpIn, l.tlsIn, l.httpsIn, l.quicIn} {
+		if e != nil {
+			e.optional.jar = jar
+		}
+	}
 }
 
 // Listen binds the sockets, so that a port in use or a missing privilege shows before anything is served. With port 0 the system chooses a
@@ -128,6 +149,12 @@ func (l *Listener) Listen(ctx context.Context) error {
 		if err := l.keeper.read(); err != nil {
 			return fmt.Errorf("listener %s: %w", l.config.Address, err)
 		}
+	}
+	if l.config.CookieSecret != "" {
+		if l.jar, err = cookie.Open(l.config.CookieSecret); err != nil {
+			return fmt.Errorf("listener %s: cookie_secret: %w", l.config.Address, err)
+		}
+		l.use(l.jar)
 	}
 	// With port 0 the port that one protocol got may be taken in the other.
 	for try := 0; ; try++ {
@@ -259,6 +286,9 @@ func (l *Listener) Serve(ctx context.Context) error {
 	}
 	if l.keeper != nil {
 		all.Go(func() { l.followCertificate(ctx) })
+	}
+	if l.jar != nil {
+		all.Go(func() { l.jar.Run(ctx, nil, l.env.Log.With("listener", l.config.Address)) })
 	}
 	<-ctx.Done()
 	for _, e := range []*entrance{l.tcpIn, l.tlsIn} {

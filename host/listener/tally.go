@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -34,6 +35,7 @@ type tally struct {
 	octets    atomic.Uint64
 	dropped   atomic.Uint64 // by a filter
 	ignored   atomic.Uint64
+	cookies   [cookie.States]atomic.Uint64
 	_         [64]byte // no cache line is shared with the next one
 }
 
@@ -74,6 +76,7 @@ var (
 	descQueries   = desc("queries_total", "Messages received, when they have been dealt with.")
 	descDropped   = desc("dropped_total", "Queries that a filter left without a response.")
 	descIgnored   = desc("ignored_total", "Messages without a response because they are no query: shorter than a header, or responses.")
+	descCookies   = desc("cookies_total", "Queries with a DNS cookie (RFC 7873), by what it says.", "state")
 	descResponses = desc("responses_total", "Responses by RCODE.", "rcode")
 	descDuration  = desc("duration_seconds", "From the query to its response.")
 	descOctets    = desc("response_octets", "Size of responses.")
@@ -85,7 +88,7 @@ func desc(name, help string, more ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descDropped, descIgnored, descResponses, descDuration, descOctets} {
+	for _, d := range []*prometheus.Desc{descQueries, descDropped, descIgnored, descCookies, descResponses, descDuration, descOctets} {
 		out <- d
 	}
 }
@@ -102,6 +105,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 	var octets, dropped, ignored, total uint64
 	var duration time.Duration
+	var cookies [cookie.States]uint64
 	var rcodes [len(shownRCODEs) + 1]uint64
 	durations, sizes := make([]uint64, len(durationBounds)+1), make([]uint64, len(octetsBounds)+1)
 	for i := range t {
@@ -110,6 +114,9 @@ func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 		dropped += s.dropped.Load()
 		ignored += s.ignored.Load()
 		duration += time.Duration(s.duration.Load())
+		for state := range s.cookies {
+			cookies[state] += s.cookies[state].Load()
+		}
 		for r := range s.responses {
 			for d := range s.responses[r] {
 				for o := range s.responses[r][d] {
@@ -128,6 +135,9 @@ func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 	count(descQueries, total+dropped+ignored)
 	count(descDropped, dropped)
 	count(descIgnored, ignored)
+	for state, n := range cookies {
+		count(descCookies, n, cookie.State(state).String())
+	}
 	for r, rcode := range shownRCODEs {
 		count(descResponses, rcodes[r], message.RCODEString(rcode))
 	}
@@ -151,4 +161,11 @@ func (c *counters) of(j *job) *tally {
 		return nil
 	}
 	return &c.tallies[j.exchange.Shard%chain.Shards]
+}
+
+// cookie counts a query with a cookie.
+func (c *counters) cookie(j *job, s cookie.State) {
+	if t := c.of(j); t != nil {
+		t.cookies[s].Add(1)
+	}
 }

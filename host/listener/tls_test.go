@@ -505,7 +505,7 @@ func TestHammerCertificates(t *testing.T) {
 	wg.Wait()
 }
 
-func TestCheckCertificate(t *testing.T) {
+func TestCheckFiles(t *testing.T) {
 	dir := t.TempDir()
 	certificate, key := testcert.New(t).Write(dir, "dns.example")
 	bad := filepath.Join(dir, "bad.pem")
@@ -524,14 +524,14 @@ func TestCheckCertificate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := Config{Address: "127.0.0.1:0", Chain: "main", Protocols: []string{"tls"}, Certificate: tt.certificate, Key: tt.key, ClientCA: tt.clientCA}
-			for who, err := range map[string]error{"CheckCertificate": c.CheckCertificate(), "Listen": listen(t, c)} {
+			for who, err := range map[string]error{"CheckFiles": c.CheckFiles(), "Listen": listen(t, c)} {
 				if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("%s: got %v, want %q", who, err, tt.want)
 				}
 			}
 		})
 	}
-	if err := (Config{}).CheckCertificate(); err != nil {
+	if err := (Config{}).CheckFiles(); err != nil {
 		t.Errorf("without TLS: got %v", err)
 	}
 }

@@ -2,11 +2,22 @@ package message
 
 import "encoding/binary"
 
-// Options of EDNS that a listener answers, since they are about the transport.
+// Options of EDNS that a listener answers.
 const (
+	OptionNSID      = 3  // RFC 5001
+	OptionCookie    = 10 // RFC 7873
 	OptionKeepalive = 11 // RFC 7828
 	OptionPadding   = 12 // RFC 7830
 )
+
+// NextOption takes the first option off options in wire format, which have been checked. ok is false when there is none.
+func NextOption(options []byte) (number uint16, data, rest []byte, ok bool) {
+	if len(options) < 4 {
+		return 0, nil, nil, false
+	}
+	end := 4 + int(binary.BigEndian.Uint16(options[2:]))
+	return binary.BigEndian.Uint16(options), options[4:end], options[end:], true
+}
 
 // HasOption reports whether the OPT of q has an option of this number.
 func (q *Query) HasOption(number uint16) bool {

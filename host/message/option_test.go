@@ -109,3 +109,34 @@ func TestPadLarge(t *testing.T) {
 		}
 	}
 }
+
+// TestParseEmpty: a query without a question is one only with a cookie, and nothing else besides.
+func TestParseEmpty(t *testing.T) {
+	cookie := mt.OPT(1232, 0, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8)
+	for _, tt := range []struct {
+		name string
+		msg  []byte
+		want bool
+	}{
+		{"cookie", mt.Join(mt.Header(1, 0, 0, 0, 0, 1), cookie), true},
+		{"no cookie", mt.Join(mt.Header(1, 0, 0, 0, 0, 1), mt.OPT(1232, 0)), false},
+		{"no OPT", mt.Header(1, 0, 0, 0, 0, 0), false},
+		{"a record", mt.Join(mt.Header(1, 0, 0, 0, 0, 1), mt.Record([]byte{0}, 1, 192, 0, 2, 1)), false},
+		{"octets behind it", mt.Join(mt.Header(1, 0, 0, 0, 0, 1), cookie, []byte{0}), false},
+		{"an answer", mt.Join(mt.Header(1, 0, 0, 1, 0, 1), mt.Record([]byte{0}, 1, 192, 0, 2, 1), cookie), false},
+		{"two questions", mt.Join(mt.Header(1, 0, 2, 0, 0, 1), cookie), false},
+		{"UPDATE", mt.Join(mt.Header(1, 5<<11, 0, 0, 0, 1), cookie), false},
+		{"response", mt.Join(mt.Header(1, message.FlagQR, 0, 0, 0, 1), cookie), false},
+		{"no header", []byte{1}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var q message.Query
+			if _, ok := q.Parse(tt.msg); ok {
+				t.Fatal("is a query with a question")
+			}
+			if got := q.ParseEmpty(tt.msg); got != tt.want || q.EDNS != tt.want || q.Name != nil {
+				t.Errorf("got %v, EDNS: %v, QNAME %x; want %v", got, q.EDNS, q.Name, tt.want)
+			}
+		})
+	}
+}

@@ -178,6 +178,19 @@ func (q *Query) Parse(msg []byte) (rcode uint16, ok bool) {
 	return NOERROR, true
 }
 
+// ParseEmpty reads msg, which Parse has refused, as a query without a question and without records other than an OPT, which clients send to get a
+// cookie (RFC 7873 section 5.4, RFC 9619 section 4). It reports whether it is one with a cookie; q.Name is nil then. Otherwise q is as it was.
+func (q *Query) ParseEmpty(msg []byte) bool {
+	if len(msg) < headerSize || q.Flags&(FlagQR|0xF<<11) != 0 || binary.BigEndian.Uint64(msg[4:]) != 1 {
+		return false
+	}
+	if _, ok := q.parseRecords(msg, headerSize); ok && q.HasOption(OptionCookie) {
+		return true
+	}
+	q.EDNS, q.DO, q.UDPSize, q.Options = false, false, 0, nil
+	return false
+}
+
 // parseRecords reads what follows the question. In a query that is, as a rule, one OPT record or nothing.
 func (q *Query) parseRecords(msg []byte, off int) (rcode uint16, ok bool) {
 	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:]))
