@@ -181,12 +181,7 @@ func report(o *options, contenders []*contender) {
 		if len(contenders[0].figures(w)) == 0 {
 			continue
 		}
-		base := 0.0 // of dnsdist
-		for _, c := range contenders {
-			if v := c.figures(w); c.name == dnsdistName && len(v) > 0 {
-				base = spreadOf(v).median
-			}
-		}
+		base := w.target.base(contenders, w)
 		row := []string{w.title}
 		for _, c := range contenders {
 			row = append(row, c.cell(w))
@@ -246,7 +241,25 @@ func (t target) String() string {
 	if t.most > 0 {
 		return fmt.Sprintf("≤ %g", t.most)
 	}
+	if t.beside != "" {
+		return fmt.Sprintf("≤ %.2f × dnsdist's %s", t.ratio, t.beside)
+	}
 	return fmt.Sprintf("≤ %g × dnsdist", t.ratio)
+}
+
+// base is the figure of dnsdist that weir's under the workload w stands beside, 0 if there is none.
+func (t target) base(contenders []*contender, w *workload) float64 {
+	for i := range workloads {
+		if workloads[i].name == t.beside {
+			w = &workloads[i]
+		}
+	}
+	for _, c := range contenders {
+		if v := c.figures(w); c.name == dnsdistName && len(v) > 0 {
+			return spreadOf(v).median
+		}
+	}
+	return 0
 }
 
 // verdict tells whether a figure reaches the target, with dnsdist's in the same run, 0 if there is none.

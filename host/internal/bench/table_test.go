@@ -58,3 +58,24 @@ func TestVerdict(t *testing.T) {
 		})
 	}
 }
+
+// A figure stands beside dnsdist's of the same workload, or of the one that the target names.
+func TestBase(t *testing.T) {
+	weir, dnsdist := newContender("weir", nil), newContender(dnsdistName, &peer{})
+	dnsdist.samples["hot"] = []sample{{user: 1, system: 2}}
+	dnsdist.samples["miss"] = []sample{{user: 3, system: 3}}
+	all := []*contender{weir, dnsdist}
+	for _, tt := range []struct {
+		name   string
+		target target
+		want   float64
+	}{
+		{"hot", target{ratio: 1}, 3},
+		{"hot", target{ratio: 1, beside: "miss"}, 6},
+		{"tcp", target{ratio: 1}, 0},
+	} {
+		if got := tt.target.base(all, &workload{name: tt.name}); got != tt.want {
+			t.Errorf("%s beside %q: got %g, want %g", tt.name, tt.target.beside, got, tt.want)
+		}
+	}
+}
