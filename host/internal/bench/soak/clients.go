@@ -182,9 +182,9 @@ func (c *clients) work(over transport, number int, a asker, turns <-chan struct{
 
 // peak raises the load until it is not borne any more, and returns what was.
 func (c *clients) peak(ctx context.Context, out io.Writer) (float64, error) {
-	const step = time.Second
+	const step, raise = time.Second, 1.4
 	best := 0.0
-	for rate := 2000.0; rate < 1e6; rate *= 1.4 {
+	for rate := 2000.0; rate < 1e6; rate *= raise {
 		c.oracle.forget()
 		stepCtx, cancel := context.WithTimeout(ctx, step)
 		begin := time.Now()
@@ -193,8 +193,12 @@ func (c *clients) peak(ctx context.Context, out io.Writer) (float64, error) {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
+		if c.oracle.stalledSince(begin) {
+			rate /= raise // that showed nothing
+			continue
+		}
 		sent, right := c.oracle.totals()
-		got := float64(right) / time.Since(begin).Seconds()
+		got := float64(right) / step.Seconds() // what came late are a few
 		best = max(best, got)
 		if got < 0.85*rate {
 			fmt.Fprintf(out, "offered %.0f queries/s: %d asked, %d right answers, %.0f/s\n", rate, sent, right, got)

@@ -11,8 +11,7 @@ import (
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
-// faults are what goes wrong, in an order that is always the same. Each second every pair of servers has one with a fault, and something else
-// happens besides.
+// faults are what goes wrong, in an order that is always the same: something each second.
 type faults struct {
 	setting *setting
 	oracle  *oracle
@@ -34,6 +33,19 @@ var secureFaults = []upstreamtest.Fault{
 // sickFor and sickEvery are when the only server of sick.test has a fault, in seconds.
 const sickFor, sickEvery = 3, 10
 
+// turn is how many seconds one server of a pair has faults, before both rest for rest seconds and the other one has them. In the meantime a query that was
+// sent to the first one can be sent to the other: nobody could answer when all who know have a fault within the time of a query.
+const turn, rest = 5, 2
+
+// pair makes the fault of a second for a pair of servers.
+func pair(servers *[2]*upstreamtest.Faulty, second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	whose := second / (turn + rest) % 2
+	if second%(turn+rest) >= turn {
+		fault = upstreamtest.Healthy
+	}
+	return set(servers[whose], fault)
+}
+
 // next makes the faults of the next second.
 func (f *faults) next() error {
 	n, s := f.second, f.setting
@@ -44,19 +56,13 @@ func (f *faults) next() error {
 		}
 		return server.Set(fault)
 	}
-	// A server that was faulty is healthy first, and then the other one gets its fault.
-	if err := set(s.PairServers[(n+1)%2], upstreamtest.Healthy); err != nil {
-		return err
-	}
-	// Each fault has its turn on each server: in a second round the servers have changed places.
 	kinds := int(upstreamtest.Faults) - 1
-	if err := set(s.PairServers[n%2], upstreamtest.Fault(1+(n+n/kinds)%kinds)); err != nil {
+	plain, secure := upstreamtest.Fault(1+n%kinds), secureFaults[n%len(secureFaults)]
+	// The two pairs rest at different times, so that there is something each second.
+	if err := pair(&s.PairServers, n, plain, set); err != nil {
 		return err
 	}
-	if err := set(s.SecureServers[(n+1)%2], upstreamtest.Healthy); err != nil {
-		return err
-	}
-	if err := set(s.SecureServers[n%2], secureFaults[n%len(secureFaults)]); err != nil {
+	if err := pair(&s.SecureServers, n+turn/2, secure, set); err != nil {
 		return err
 	}
 	switch n % sickEvery {

@@ -327,9 +327,9 @@ func name(m []byte, at int) (name []byte, end int) {
 	return nil, 0
 }
 
-// watchStalls notes when this process stood still, which weir did too then, or the machine.
+// watchStalls notes when this process stood still, or weir was stopped by a signal: somebody else wanted the machine for himself.
 func (o *oracle) watchStalls(ctx context.Context) {
-	const every, much = 100 * time.Millisecond, time.Second
+	const every, much = 20 * time.Millisecond, 300 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	last := time.Now()
@@ -340,13 +340,25 @@ func (o *oracle) watchStalls(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if now.Sub(last) > much {
+		if now.Sub(last) > much || o.setting.stopped() {
 			o.mu.Lock()
-			o.stalls = append(o.stalls, span{last, now})
+			if n := len(o.stalls); n > 0 && last.Sub(o.stalls[n-1].end) < time.Second {
+				o.stalls[n-1].end = now
+			} else {
+				o.stalls = append(o.stalls, span{last, now})
+			}
 			o.mu.Unlock()
 		}
 		last = now
 	}
+}
+
+// stalledSince reports whether this process stood still since a time.
+func (o *oracle) stalledSince(begin time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := len(o.stalls)
+	return n > 0 && o.stalls[n-1].end.After(begin)
 }
 
 // setSick notes that the server of sick.test has a fault from now on, or no more.

@@ -218,6 +218,13 @@ func (s *setting) signalAndWait(said string) error {
 	return fmt.Errorf("soak: weir does not say %s", said)
 }
 
+// stopped reports whether weir is stopped by a signal, which nothing of its own does.
+func (s *setting) stopped() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.weir.Process.Pid))
+	_, state, _ := bytes.Cut(stat, []byte(") "))
+	return err == nil && len(state) > 0 && state[0] == 'T'
+}
+
 // metrics returns the samples of weir's metrics that have no labels.
 func (s *setting) metrics() (map[string]float64, error) {
 	response, err := (&http.Client{Timeout: patience}).Get("http://" + s.Admin.String() + "/metrics")
