@@ -33,7 +33,8 @@ const (
 // Config is one [[listener]] of the configuration file. Zero stands for the default, see [Config.WithDefaults].
 type Config struct {
 	// Address is where to listen: an IP address and a port, such as "127.0.0.1:53", "[::1]:53", or ":53" for all addresses of both
-	// families. Port 0 lets the system choose, which is for tests.
+	// families. Port 0 lets the system choose, which is for tests. Or it is "unix:" and the absolute path of a Unix-domain socket, a stream with
+	// messages as on TCP, whose clients have no address: they are in no scope, and TCPMaxPerClient does not count for them.
 	Address string `koanf:"address"`
 	// Protocols are the transports offered at Address: "udp" and "tcp", which are the default, since a DNS server that can't do TCP
 	// can't give large answers (RFC 7766 section 5); and encrypted "tls" (RFC 7858), "https" (RFC 8484, with HTTP/1.1, HTTP/2 and HTTP/3) and "quic" (RFC 9250).
@@ -59,6 +60,10 @@ type Config struct {
 	// CookieSecret is a file with the secret that server cookies are made with, for servers that share an address (RFC 9018 section 4.4); see [cookie.Open].
 	// Without it, a process has its own.
 	CookieSecret string `koanf:"cookie_secret"`
+	// SocketMode are the permissions of the file of a Unix-domain socket, in octal; the default is "0660". Who may write to it may ask.
+	SocketMode string `koanf:"socket_mode"`
+	// SocketOwner is its owner: USER, USER:GROUP or :GROUP, names or numbers. The default is who runs weir.
+	SocketOwner string `koanf:"socket_owner"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
 	// Scope selects other chains by the address of the client, or the path.
@@ -154,6 +159,9 @@ func (c Config) Encrypted() bool {
 func (c Config) WithDefaults() Config {
 	if len(c.Protocols) == 0 {
 		c.Protocols = []string{"udp", "tcp"}
+		if c.isUnix() {
+			c.Protocols = []string{"tcp"}
+		}
 	}
 	if slices.Contains(c.Protocols, "https") {
 		orDefault(&c.Path, DefaultPath)
@@ -184,7 +192,8 @@ func (c Config) Validate() error {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...)))
 	}
-	if _, err := c.addrPort(); err != nil {
+	c.validateSocket(bad)
+	if _, err := c.addrPort(); err != nil && !c.isUnix() {
 		bad("address", "%w", err)
 	}
 	c.validateProtocols(bad)
@@ -441,7 +450,7 @@ func (c Config) addrPort() (netip.AddrPort, error) {
 	}
 	ap, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return ap, fmt.Errorf("%q is not an address and a port: write \"127.0.0.1:53\", \"[::1]:53\" or \":53\"", c.Address)
+		return ap, fmt.Errorf("%q is not an address and a port: write \"127.0.0.1:53\", \"[::1]:53\", \":53\" or \"unix:/run/weir/dns.sock\"", c.Address)
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }
