@@ -45,6 +45,11 @@ func (s *Server) paths(f *config.File) (p sandbox.Paths) {
 			p.Write = append(p.Write, c.Config.Snapshot)
 		}
 	}
+	for _, l := range f.Listeners {
+		if path := l.SocketPath(); path != "" {
+			p.Sockets = append(p.Sockets, filepath.Dir(path))
+		}
+	}
 	if f.Log.QueryFile != "" {
 		p.Append = append(p.Append, sandbox.Place(f.Log.QueryFile))
 	}

@@ -316,7 +316,7 @@ func (g *generation) makeChains(s *Server, f *config.File, endpoints []chain.Ups
 				fallback = i
 			}
 		}
-		g.chains[c.Name] = chain.New(c.Name, walk, endpoints, fallback, c.Config.Precedence == chain.PrecedenceRules, s.now)
+		g.chains[c.Name] = chain.New(c.Name, walk, endpoints, fallback, c.Config.Precedence == chain.PrecedenceRules, nil)
 		if !s.metrics.off {
 			g.chains[c.Name].Measure(s.metrics.chain)
 		}

@@ -201,7 +201,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		// Where a listener with another configuration has the address, both have it for a moment, so that nobody finds nobody there.
 		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
-			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries,
+			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
 		})
 		if err == nil {
 			err = l.listener.Listen(ctx)
@@ -215,6 +215,19 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		made, all = append(made, l), append(all, l)
 	}
 	return all, nil
+}
+
+// before returns the listener of old at the Unix-domain socket of c, nil if there is none.
+func before(old []*listening, c listener.Config) *listener.Listener {
+	if c.SocketPath() == "" {
+		return nil
+	}
+	for _, o := range old {
+		if o.config.Address == c.Address {
+			return o.listener
+		}
+	}
+	return nil
 }
 
 // port is the port of an address, which may be written in several ways.
@@ -324,7 +337,7 @@ func (s *Server) startAll() {
 	}
 	for _, l := range s.listeners {
 		if l.cancel == nil {
-			s.log.Info("serving", "address", l.listener.Addr().String())
+			s.log.Info("serving", "address", l.listener.At())
 		}
 		l.serve(s.running, s.failed)
 	}

@@ -260,6 +260,17 @@ func TestTransports(t *testing.T) {
 	if ids[0] && len(ids) == 1 || len(ids) < len(clients)-1 { // two may be the same
 		t.Errorf("the upstream saw the IDs %v: clients chose 0", ids)
 	}
+	counted := e.counted(t)
+	for transport, want := range map[string]float64{"udp": 3, "tcp": 3, "tls": 3, "quic": 3, "https": 6} {
+		if counted[transport] != want {
+			t.Errorf("%s: %v queries were counted, want %v", transport, counted[transport], want)
+		}
+	}
+}
+
+// counted is how many queries there were over each transport.
+func (e *encrypted) counted(t *testing.T) map[string]float64 {
+	t.Helper()
 	families, err := e.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -274,11 +285,7 @@ func TestTransports(t *testing.T) {
 			}
 		}
 	}
-	for transport, want := range map[string]float64{"udp": 3, "tcp": 3, "tls": 3, "quic": 3, "https": 6} {
-		if counted[transport] != want {
-			t.Errorf("%s: %v queries were counted, want %v", transport, counted[transport], want)
-		}
-	}
+	return counted
 }
 
 // TestQueryLogTransports: a line says how a query came.

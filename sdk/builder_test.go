@@ -208,6 +208,44 @@ func TestAnswerFound(t *testing.T) {
 	}
 }
 
+// TestAbsent: only what surely isn't there is absent.
+func TestAbsent(t *testing.T) {
+	s := set(t, "x. 300 A 192.0.2.1")
+	for _, tt := range []struct {
+		name  string
+		flags uint8
+		less  int // octets that matched is less than the QNAME
+		own   bool
+		want  bool
+	}{
+		{"the QNAME itself", 0, 0, false, false},
+		{"an ancestor", 0, 4, false, true},
+		{"the apex", NodeApex, 4, false, true},
+		{"an empty non-terminal", NodeEmpty, 4, false, true},
+		{"an alias above", NodeCNAME, 4, false, true},
+		{"a zone cut above", NodeCut, 4, false, false},
+		{"a DNAME above", NodeDNAME, 4, false, false},
+		{"a wildcard", NodeWildcard | NodeApex, 4, false, false},
+		{"a name of the filter's own", 0, 4, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := asked(t, abi.PhaseQuery, "www.example.com.", dns.TypeA)
+			find(c, nodeOf(tt.flags, []Type{TypeA}, s), len(c.QNAME())-tt.less, 0)
+			c.own = 1
+			if tt.own {
+				c.own = c.table
+			}
+			if got := (Query{c}).Absent(); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+			c.value = 0
+			if (Query{c}).Absent() {
+				t.Error("absent, although there is no value")
+			}
+		})
+	}
+}
+
 // TestAnswerFoundElse: what isn't a simple answer is left alone, and so is the message.
 func TestAnswerFoundElse(t *testing.T) {
 	s := set(t, "x. 300 A 192.0.2.1")

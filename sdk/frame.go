@@ -123,6 +123,16 @@ func (q Query) Found() (table int, value []byte, matched int, ok bool) {
 	return int(q.table), value, int(q.matched), q.matched != 0
 }
 
+// Absent reports whether what the host found before this call ([Lookup]) shows that a zone doesn't have the QNAME, and nothing in it stands for
+// such names: what was found is the [Node] of an ancestor that is no zone cut, has no DNAME and has no child "*" (RFC 4592 section 3.3.1). It is
+// false if that isn't known: there was no room for the value, or the filter's own names were found. It means nothing where the host found the
+// QNAME in a table that isn't a zone.
+func (q Query) Absent() bool {
+	c := q.Call
+	return c.matched < c.qnameSize && c.value != 0 && c.table != c.own &&
+		c.octets[c.value-abi.FrameQname]&(NodeCut|NodeDNAME|NodeWildcard) == 0
+}
+
 // FoundName returns the number of the longest of the filter's own names ([Config.AddName]) that the QNAME is in, and its size in octets: it is
 // the end of the QNAME. That is what the host found before this call, for which Configure returned [Lookup]. ok is false if it found the QNAME
 // in a table instead: a filter without tables is not called for names that none of its own holds.

@@ -38,6 +38,9 @@ func (a *authority) rest(q sdk.Query) sdk.Verdict {
 	return a.ask(q.Call, link)
 }
 
+// isTransfer reports whether a QTYPE asks for a zone.
+func isTransfer(t sdk.Type) bool { return t == sdk.TypeAXFR || t == sdk.TypeIXFR }
+
 // isDelegated reports whether the QNAME is in a delegated zone.
 func (a *authority) isDelegated(q sdk.Query) bool {
 	table, _, held := q.Longest(&a.zones)
@@ -145,7 +148,7 @@ func (a *authority) walk(c *sdk.Call, f found) (how outcome, link int) {
 		}
 		at.zone, at.apex = a.tables[f.table], at.name[len(at.name)-f.size:]
 		if link == 0 {
-			if qtype == sdk.TypeAXFR || qtype == sdk.TypeIXFR {
+			if isTransfer(qtype) {
 				return refused, 0
 			}
 			a.builder.Reset(c)

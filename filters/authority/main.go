@@ -16,8 +16,12 @@ func newFilter() sdk.Filter {
 		Configure: a.configure,
 		// What is in the zones is answered, and everything else goes on. The host looked the QNAME up, and calls only for names in zones.
 		Query: func(q sdk.Query) sdk.Verdict {
-			// The name exists and has the type: that is nearly always so, and all there is to it. Whatever is special goes to rest.
+			// The name exists and has the type, or it doesn't exist and goes on: that is nearly always so, and all there is to it. Whatever is
+			// special goes to rest.
 			if a.simple && !q.Explained() {
+				if a.throughAll && q.Absent() && !isTransfer(q.QTYPE()) {
+					return sdk.Next
+				}
 				if verdict, ok := q.AnswerFound(); ok {
 					return verdict
 				}

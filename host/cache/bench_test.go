@@ -136,7 +136,7 @@ func BenchmarkLarge(b *testing.B) {
 	hash := c.store.hash(k)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, kept := c.settle(k, hash, q, &r, nil); !kept {
+		if _, kept := c.settle(k, hash, q, &r, nil, c.since(nil)); !kept {
 			b.Fatal("not kept")
 		}
 	}

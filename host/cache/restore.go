@@ -78,7 +78,7 @@ type reader struct {
 
 // readSnapshot takes entries out of r until something is wrong with it, or there is no room for more. What was taken by then is right.
 func (c *Cache) readSnapshot(ctx context.Context, r io.Reader) (restored, error) {
-	le, now := binary.LittleEndian, c.now()
+	le, now := binary.LittleEndian, c.now(nil)
 	head := make([]byte, snapshotHead)
 	switch n, err := io.ReadFull(r, head); {
 	case n >= len(snapshotMagic) && string(head[:len(snapshotMagic)]) != snapshotMagic:

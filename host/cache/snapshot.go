@@ -83,7 +83,7 @@ func (c *Cache) Save(ctx context.Context) error {
 		return err // weir ends: that is no fault of the disk
 	}
 	c.unsaved.Add(1)
-	if now := c.now(); s.failures == 0 || now.Sub(s.told) >= tellFailure {
+	if now := c.now(nil); s.failures == 0 || now.Sub(s.told) >= tellFailure {
 		c.log.Warn("a cache snapshot can't be written, which matters at the next start only", "upstream", c.name, "file", s.path, "error", err)
 		s.told = now
 	}
@@ -134,7 +134,7 @@ func syncDir(path string) error {
 
 // writeSnapshot writes to w. The caller has the lock of the snapshots.
 func (c *Cache) writeSnapshot(ctx context.Context, w io.Writer) error {
-	le, now := binary.LittleEndian, c.now()
+	le, now := binary.LittleEndian, c.now(nil)
 	head := make([]byte, snapshotHead)
 	copy(head, snapshotMagic)
 	le.PutUint32(head[8:], snapshotVersion)

@@ -285,7 +285,7 @@ func TestHitAllocatesNothing(t *testing.T) {
 	} {
 		now.pass(test.pass)
 		if test.name == "stale at once" {
-			c.store.fail(appendKey(nil, q), c.store.hash(appendKey(nil, q)), c.clock())
+			c.store.fail(appendKey(nil, q), c.store.hash(appendKey(nil, q)), c.since(nil))
 		}
 		got := testing.AllocsPerRun(100, func() {
 			if _, ok := c.Cached(test.q, dst); ok != test.want {

@@ -167,7 +167,7 @@ func (w *waiter) answeredAlone() {
 	c, t, r, err := w.cache, w.transaction, w.alone.Response, w.alone.Err
 	t.Response, t.Err = r, err
 	if err == nil {
-		if d, _ := c.settle(w.key, w.hash, t.Query, &r, nil); d.kind != failure {
+		if d, _ := c.settle(w.key, w.hash, t.Query, &r, nil, c.since(w.alone.Batch)); d.kind != failure {
 			t.Response = r
 			return
 		}

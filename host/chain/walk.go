@@ -464,7 +464,7 @@ func (c *Chain) ask(ctx context.Context, x *Exchange, l *level, how way) bool {
 			return false
 		}
 	default:
-		if c.limitTime(x, l, q) {
+		if c.limitTime(x, l, q, nil) {
 			r, err := c.upstreams[l.target].Resolve(ctx, q, l.buf[:0])
 			c.answered(x, l, q, r, err)
 		}
@@ -484,7 +484,7 @@ func (c *Chain) start(x *Exchange, l *level, q *message.Query) bool {
 	w := &x.walk
 	t := &w.transaction
 	if !w.pending {
-		if !c.limitTime(x, l, q) {
+		if !c.limitTime(x, l, q, x.Batch) {
 			return true
 		}
 		if t.Done == nil {
@@ -506,9 +506,14 @@ func (c *Chain) start(x *Exchange, l *level, q *message.Query) bool {
 
 // limitTime sets the time that the target upstream has for q. When a filter may want to ask another one after a failure, only a part of the time
 // that is left may be spent here: half of it at first, three quarters of it later. It returns false, with a response, when there
-// is no time left.
-func (c *Chain) limitTime(x *Exchange, l *level, q *message.Query) bool {
-	now := c.now()
+// is no time left. batch is that of the goroutine, if it has one.
+func (c *Chain) limitTime(x *Exchange, l *level, q *message.Query, batch *message.Batch) bool {
+	var now time.Time
+	if c.now != nil {
+		now = c.now()
+	} else {
+		now = batch.Now()
+	}
 	left := x.Query.Deadline.Sub(now)
 	if left <= 0 {
 		l.fail(q, message.EDENoReachable, "no time left")

@@ -151,6 +151,7 @@ func (l *loader) checkListeners() {
 		network string
 	}
 	users := make(map[use]string)
+	files := make(map[string]string) // by path
 	for i, c := range f.Listeners {
 		base := joinIndex("listener", i)
 		l.invalid(base, c.Validate())
@@ -164,6 +165,13 @@ func (l *loader) checkListeners() {
 		}
 		for _, path := range []*string{&f.Listeners[i].Certificate, &f.Listeners[i].Key, &f.Listeners[i].ClientCA} {
 			*path = f.path(*path)
+		}
+		if path := c.SocketPath(); path != "" {
+			if first, taken := files[path]; taken {
+				l.add(base+".address", fmt.Sprintf("%s is the address of %s too, in %s: give each its own", c.Address, first, l.position(first+".address")))
+			}
+			files[path] = base
+			continue
 		}
 		addr, ok := listenAddr(c.Address)
 		if !ok || addr.Port() == 0 {

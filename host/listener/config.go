@@ -33,7 +33,8 @@ const (
 // Config is one [[listener]] of the configuration file. Zero stands for the default, see [Config.WithDefaults].
 type Config struct {
 	// Address is where to listen: an IP address and a port, such as "127.0.0.1:53", "[::1]:53", or ":53" for all addresses of both
-	// families. Port 0 lets the system choose, which is for tests.
+	// families. Port 0 lets the system choose, which is for tests. Or it is "unix:" and the absolute path of a Unix-domain socket, a stream with
+	// messages as on TCP, whose clients have no address: they are in no scope, and TCPMaxPerClient does not count for them.
 	Address string `koanf:"address"`
 	// Protocols are the transports offered at Address: "udp" and "tcp", which are the default, since a DNS server that can't do TCP
 	// can't give large answers (RFC 7766 section 5); and encrypted "tls" (RFC 7858), "https" (RFC 8484, with HTTP/1.1, HTTP/2 and HTTP/3) and "quic" (RFC 9250).
@@ -50,6 +51,10 @@ type Config struct {
 	// ProxyProtocol are networks of load balancers, prefixes or addresses, which say in whose name they connect or send with the PROXY protocol,
 	// version 2. They have to: what comes from them without is closed or ignored. Others need not, and can't. It is not for QUIC.
 	ProxyProtocol []string `koanf:"proxy_protocol"`
+	// SocketMode are the permissions of the file of a Unix-domain socket, in octal; the default is "0660". Who may write to it may ask.
+	SocketMode string `koanf:"socket_mode"`
+	// SocketOwner is its owner: USER, USER:GROUP or :GROUP, names or numbers. The default is who runs weir.
+	SocketOwner string `koanf:"socket_owner"`
 	// Chain is the name of the chain for clients in no scope.
 	Chain string `koanf:"chain"`
 	// Scope selects other chains by the address of the client, or the path.
@@ -135,6 +140,9 @@ func (c Config) Encrypted() bool {
 func (c Config) WithDefaults() Config {
 	if len(c.Protocols) == 0 {
 		c.Protocols = []string{"udp", "tcp"}
+		if c.isUnix() {
+			c.Protocols = []string{"tcp"}
+		}
 	}
 	if slices.Contains(c.Protocols, "https") {
 		orDefault(&c.Path, DefaultPath)
@@ -164,7 +172,8 @@ func (c Config) Validate() error {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...)))
 	}
-	if _, err := c.addrPort(); err != nil {
+	c.validateSocket(bad)
+	if _, err := c.addrPort(); err != nil && !c.isUnix() {
 		bad("address", "%w", err)
 	}
 	c.validateProtocols(bad)
@@ -405,7 +414,7 @@ func (c Config) addrPort() (netip.AddrPort, error) {
 	}
 	ap, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return ap, fmt.Errorf("%q is not an address and a port: write \"127.0.0.1:53\", \"[::1]:53\" or \":53\"", c.Address)
+		return ap, fmt.Errorf("%q is not an address and a port: write \"127.0.0.1:53\", \"[::1]:53\", \":53\" or \"unix:/run/weir/dns.sock\"", c.Address)
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }

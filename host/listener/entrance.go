@@ -130,7 +130,7 @@ func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, 
 	q := &j.exchange.Query
 	rcode, ok := q.Parse(j.query)
 	q.Client, q.Transport, q.Listener, q.Scope, q.Path, q.Names = client, e.transport, e.index, message.None, "", j.names
-	q.Deadline, q.Trace = j.start.Add(e.budget), nil
+	q.Arrived, q.Deadline, q.Trace = arrived, arrived.Add(e.budget), nil
 	if !whole && rcode != message.Ignore {
 		rcode, ok = message.FORMERR, false
 	}

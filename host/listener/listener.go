@@ -43,6 +43,8 @@ type Env struct {
 	// configuration takes over (Linux only). Without it a second process at the same address is an error instead of a share
 	// of the queries.
 	Share bool
+	// Before is the listener whose place this one takes, nil if there is none. A Unix-domain socket with the same path is taken from it.
+	Before *Listener
 }
 
 // Listener has the sockets of one [[listener]] of the configuration.
@@ -56,7 +58,8 @@ type Listener struct {
 	config  Config
 	env     Env
 	sockets []*socket
-	tcp     *net.TCPListener
+	tcp     streams
+	file    *socketFile  // of a Unix-domain socket, else nil
 	udpIn   *entrance    // nil without UDP
 	tcpIn   *entrance    // nil without TCP
 	tlsIn   *entrance    // nil without TLS
@@ -120,9 +123,12 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 // Listen binds the sockets, so that a port in use or a missing privilege shows before anything is served. With port 0 the system chooses a
 // port, the same for UDP and TCP.
 func (l *Listener) Listen(ctx context.Context) error {
-	addr, err := l.config.addrPort()
-	if err != nil {
-		return err
+	var addr netip.AddrPort
+	if !l.config.isUnix() {
+		var err error
+		if addr, err = l.config.addrPort(); err != nil {
+			return err
+		}
 	}
 	if l.keeper != nil {
 		if err := l.keeper.read(); err != nil {
@@ -131,7 +137,7 @@ func (l *Listener) Listen(ctx context.Context) error {
 	}
 	// With port 0 the port that one protocol got may be taken in the other.
 	for try := 0; ; try++ {
-		err = l.bind(ctx, addr)
+		err := l.bind(ctx, addr)
 		if err == nil {
 			l.addr = l.localAddr()
 			return nil
@@ -144,6 +150,9 @@ func (l *Listener) Listen(ctx context.Context) error {
 }
 
 func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
+	if l.config.isUnix() {
+		return l.bindUnix()
+	}
 	host := addr.Addr().String()
 	family := "6"
 	switch {
@@ -202,10 +211,21 @@ func udpSockets() int {
 	return min(runtime.GOMAXPROCS(0), 16)
 }
 
-// Addr is the address that Listen bound, with the port of all sockets. It is the zero AddrPort before.
+// Addr is the address that Listen bound, with the port of all sockets. It is the zero AddrPort before, and for a Unix-domain socket.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
+// At is Addr for the log, or the path of a Unix-domain socket behind "unix:".
+func (l *Listener) At() string {
+	if l.config.isUnix() {
+		return l.config.Address
+	}
+	return l.addr.String()
+}
+
 func (l *Listener) localAddr() netip.AddrPort {
+	if l.config.isUnix() {
+		return netip.AddrPort{}
+	}
 	if l.tcp != nil {
 		return l.tcp.Addr().(*net.TCPAddr).AddrPort()
 	}
@@ -227,7 +247,10 @@ func (l *Listener) Close() error {
 	if l.packets != nil {
 		errs = append(errs, l.packets.Close())
 	}
-	l.sockets, l.tcp, l.packets = nil, nil, nil
+	if l.file != nil {
+		l.file.release()
+	}
+	l.sockets, l.tcp, l.file, l.packets = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -91,7 +91,11 @@ func (l *Listener) accept(ctx context.Context, e *entrance) (net.Conn, netip.Add
 		nc, err := l.tcp.Accept()
 		switch {
 		case err == nil:
-			addr := nc.RemoteAddr().(*net.TCPAddr).AddrPort()
+			from, ok := nc.RemoteAddr().(*net.TCPAddr)
+			if !ok { // the Unix domain has no addresses for clients
+				return nc, netip.AddrPort{}, nil
+			}
+			addr := from.AddrPort()
 			return nc, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return nil, netip.AddrPort{}, err

@@ -1,14 +1,17 @@
 package message
 
+import "time"
+
 // Batch is what one goroutine puts off until it has looked at everything that it has read at once: messages that are to be sent. What goes to one
 // socket is sent with one system call then. And sent one after the other, the first of them wakes the one who reads them, and the others find it
-// awake; with other work between them, each of them may have to wake it, which is a good part of what sending costs. The zero value is
-// empty.
+// awake; with other work between them, each of them may have to wake it, which is a good part of what sending costs. It also has the time, since
+// to look at the clock for each thing that a query does is a good part of what that costs. The zero value is empty.
 type Batch struct {
 	// Choice is for those who share a batch and choose at random where to send from: what the first of them has chosen, not 0, is good for all of
 	// them, so that there is something to send together. It ends with Flush.
 	Choice uint16
 
+	now     time.Time // since the last Flush, if anybody has asked
 	lots    []lot
 	flushed int // of lots
 }
@@ -23,6 +26,18 @@ type lot struct {
 type Sender interface {
 	// Send sends what was put off for it, in this order. It does not block, and does not keep held.
 	Send(held []any)
+}
+
+// Now is the time at which somebody asked first since the last Flush: some hundred microseconds ago at most, if the goroutine of b does
+// not wait for anything between. Without a batch, b is nil and it is the time.
+func (b *Batch) Now() time.Time {
+	if b == nil {
+		return time.Now()
+	}
+	if b.now.IsZero() {
+		b.now = time.Now()
+	}
+	return b.now
 }
 
 // Add puts h off, for s. It is for the goroutine of b, which calls Flush soon.
@@ -51,5 +66,5 @@ func (b *Batch) Flush() {
 		clear(l.held)
 		b.lots[b.flushed-1].sender = nil
 	}
-	b.lots, b.flushed, b.Choice = b.lots[:0], 0, 0
+	b.lots, b.flushed, b.Choice, b.now = b.lots[:0], 0, 0, time.Time{}
 }

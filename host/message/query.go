@@ -111,6 +111,7 @@ type Query struct {
 	Path      string    // of the URL, over HTTPS; empty when it came otherwise
 	Names     []string  // of the client, in its certificate; usually nil
 	Scope     uint16    // None when no scope selected the chain
+	Arrived   time.Time // when it was read; zero for a query of weir's own
 	Deadline  time.Time // when an answer is no use any more: it bounds all work for the query
 	Trace     *Trace    // where to explain what happens to this query; usually nil
 
@@ -255,7 +256,7 @@ func (q *Query) SetQuestion(from *Query, buf, name []byte, qtype, qclass uint16)
 	q.Key = q.key[:len(q.Name)]
 	q.Type, q.Class = qtype, qclass
 	q.Client, q.Transport, q.Listener, q.Scope, q.Path = from.Client, from.Transport, from.Listener, from.Scope, from.Path
-	q.Deadline, q.Trace = from.Deadline, from.Trace
+	q.Arrived, q.Deadline, q.Trace = from.Arrived, from.Deadline, from.Trace
 	return true
 }
 

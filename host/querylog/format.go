@@ -39,7 +39,11 @@ func appendFlags(dst []byte, word uint16) []byte {
 // RCODE and FLAGS of a query without a response are "-". The name has no character that could end it, or the line.
 func appendCoreDNS(dst []byte, e *Entry) []byte {
 	dst = append(dst, "[INFO] "...)
-	dst = netip.AddrPortFrom(e.Client.Addr().WithZone(""), e.Client.Port()).AppendTo(dst)
+	if e.Client.IsValid() {
+		dst = netip.AddrPortFrom(e.Client.Addr().WithZone(""), e.Client.Port()).AppendTo(dst)
+	} else { // over a Unix-domain socket
+		dst = append(dst, "unix:0"...)
+	}
 	dst = append(dst, " - "...)
 	dst = strconv.AppendUint(dst, uint64(e.ID), 10)
 	dst = append(dst, ' ', '"')
@@ -95,7 +99,11 @@ func appendJSON(dst []byte, e *Entry) []byte {
 	dst = append(dst, `{"time":"`...)
 	dst = e.Time.AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, `","level":"INFO","msg":"query","client":"`...)
-	dst = e.Client.Addr().WithZone("").AppendTo(dst)
+	if e.Client.IsValid() {
+		dst = e.Client.Addr().WithZone("").AppendTo(dst)
+	} else { // over a Unix-domain socket
+		dst = append(dst, "unix"...)
+	}
 	dst = appendNumber(dst, `","port":`, uint64(e.Client.Port()))
 	dst = appendText(dst, `,"transport":"`, e.Transport.String())
 	dst = appendNumber(dst, `,"id":`, uint64(e.ID))

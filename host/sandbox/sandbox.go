@@ -25,6 +25,8 @@ type Paths struct {
 	Write []string
 	// Append are directories in which files are made and written, but not removed, and files.
 	Append []string
+	// Sockets are directories in which sockets are made, and files removed.
+	Sockets []string
 	// Remove are directories whose empty subdirectories may be removed.
 	Remove []string
 }

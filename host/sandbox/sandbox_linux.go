@@ -95,8 +95,8 @@ const (
 	readDir   = fs.AccessFSReadFile | fs.AccessFSReadDir
 	writeFile = fs.AccessFSReadFile | fs.AccessFSWriteFile | fs.AccessFSTruncate
 	appendDir = writeFile | fs.AccessFSReadDir | fs.AccessFSMakeReg
-	// writeDir lets sockets be made and removed too, for listeners that are files.
-	writeDir = appendDir | fs.AccessFSRemoveFile | fs.AccessFSMakeDir | fs.AccessFSRemoveDir | fs.AccessFSMakeSock
+	writeDir  = appendDir | fs.AccessFSRemoveFile | fs.AccessFSMakeDir | fs.AccessFSRemoveDir
+	socketDir = fs.AccessFSMakeSock | fs.AccessFSRemoveFile
 )
 
 // restrictFiles has only the files of p, of the system and of weir itself be opened.
@@ -124,6 +124,9 @@ func (r *Report) restrictFiles(p Paths) (string, error) {
 	rules = append(rules, landlock.PathAccess(writeFile, "/dev/null").IgnoreIfMissing())
 	if remove, _ := settle(p.Remove); len(remove) > 0 {
 		rules = append(rules, landlock.PathAccess(fs.AccessFSRemoveDir, remove...).IgnoreIfMissing())
+	}
+	if sockets, _ := settle(p.Sockets); len(sockets) > 0 {
+		rules = append(rules, landlock.PathAccess(socketDir, sockets...).IgnoreIfMissing())
 	}
 	rules = append(rules, executable()...)
 	if err := landlock.V5.BestEffort().RestrictPaths(rules...); err != nil {

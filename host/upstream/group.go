@@ -237,7 +237,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 		t.Err = ErrClosed
 		return nil
 	}
-	now := time.Now()
+	now := t.Batch.Now()
 	end := now.Add(g.readTimeout)
 	if d := t.Query.Deadline; !d.IsZero() && d.Before(end) {
 		end = d

@@ -137,7 +137,7 @@ func (t *try) post(kind outcomeKind, final bool, batch *message.Batch) {
 	x.mu.Lock()
 	if !x.ended {
 		x.batch = batch
-		now := time.Now()
+		now := batch.Now()
 		if final {
 			t.waiting = false
 		}

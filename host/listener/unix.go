@@ -1,0 +1,264 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// DefaultSocketMode lets the user and the group of a Unix-domain socket connect to it.
+	DefaultSocketMode = "0660"
+	// maxSocketPath is what struct sockaddr_un has room for on Linux, without the zero behind it; others have a little less.
+	maxSocketPath = 107
+	// backlog is how many connections wait to be accepted, as net has it on most systems.
+	backlog = 4096
+)
+
+// streams is a listening socket of TCP, or of the Unix domain.
+type streams interface {
+	net.Listener
+	syscall.Conn
+	SetDeadline(time.Time) error
+}
+
+var (
+	_ streams = (*net.TCPListener)(nil)
+	_ streams = (*net.UnixListener)(nil)
+)
+
+// SocketPath is the file of a Unix-domain socket that c.Address names, empty if it is an IP address and a port.
+func (c Config) SocketPath() string {
+	path, ok := strings.CutPrefix(c.Address, "unix:")
+	if !ok {
+		return ""
+	}
+	return path
+}
+
+func (c Config) isUnix() bool { return strings.HasPrefix(c.Address, "unix:") }
+
+// validateSocket looks at what is for Unix-domain sockets only, and at what is not for them.
+func (c Config) validateSocket(bad func(key, format string, args ...any)) {
+	if !c.isUnix() {
+		for key, value := range map[string]string{"socket_mode": c.SocketMode, "socket_owner": c.SocketOwner} {
+			if value != "" {
+				bad(key, "is of no use: {address} is no Unix-domain socket, such as \"unix:/run/weir/dns.sock\"")
+			}
+		}
+		return
+	}
+	path := c.SocketPath()
+	switch {
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
+		bad("address", "%q does not name a file: write an absolute path, such as \"unix:/run/weir/dns.sock\"", c.Address)
+	case len(path) > maxSocketPath:
+		bad("address", "the path has %d octets: sockets have room for %d", len(path), maxSocketPath)
+	}
+	for _, name := range c.Protocols {
+		if name != "tcp" && protocolOf(name) != nil {
+			bad("protocols", "%q is not for a Unix-domain socket: leave out {protocols}, which makes it the stream of \"tcp\"", name)
+		}
+	}
+	if len(c.ProxyProtocol) > 0 {
+		bad("proxy_protocol", "is not for a Unix-domain socket, whose clients have no address")
+	}
+	if _, err := parseMode(c.SocketMode); err != nil {
+		bad("socket_mode", "%w", err)
+	}
+}
+
+// parseMode reads the permissions of a file, in octal.
+func parseMode(text string) (os.FileMode, error) {
+	if text == "" {
+		text = DefaultSocketMode
+	}
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || mode > 0o777 {
+		return 0, fmt.Errorf("%q are no permissions of a file: write them in octal, such as %q", text, DefaultSocketMode)
+	}
+	return os.FileMode(mode), nil
+}
+
+// parseOwner reads USER, USER:GROUP or :GROUP, names or numbers; -1 stands for what is not named.
+func parseOwner(text string) (uid, gid int, err error) {
+	uid, gid = -1, -1
+	name, group, _ := strings.Cut(text, ":")
+	if name != "" {
+		if uid, err = strconv.Atoi(name); err != nil {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return -1, -1, fmt.Errorf("socket_owner %q: %w", text, err)
+			}
+			uid, _ = strconv.Atoi(u.Uid) // they are numbers wherever there are such sockets
+		}
+	}
+	if group != "" {
+		if gid, err = strconv.Atoi(group); err != nil {
+			g, err := user.LookupGroup(group)
+			if err != nil {
+				return -1, -1, fmt.Errorf("socket_owner %q: %w", text, err)
+			}
+			gid, _ = strconv.Atoi(g.Gid) // as above
+		}
+	}
+	return uid, gid, nil
+}
+
+// socketFile is the file of a socket. While a listener takes over from another both hold it, and who lets go of it last removes it.
+type socketFile struct {
+	path string
+	info os.FileInfo // what it was when it was made: another file with its name is somebody else's
+
+	mu      sync.Mutex // guards following
+	holders int
+}
+
+func (f *socketFile) hold() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.holders++
+}
+
+func (f *socketFile) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.holders--; f.holders > 0 {
+		return
+	}
+	if info, err := os.Lstat(f.path); err == nil && os.SameFile(info, f.info) {
+		os.Remove(f.path)
+	}
+}
+
+// permit gives the file at path its owner and permissions.
+func (c Config) permit(path string) error {
+	mode, err := parseMode(c.SocketMode)
+	if err != nil {
+		return err
+	}
+	uid, gid, err := parseOwner(c.SocketOwner)
+	if err != nil {
+		return err
+	}
+	if uid != -1 || gid != -1 {
+		if err := os.Chown(path, uid, gid); err != nil {
+			return fmt.Errorf("socket_owner %q: %w", c.SocketOwner, err)
+		}
+	}
+	return os.Chmod(path, mode)
+}
+
+// bindUnix makes the socket, or takes that of the listener before this one, which is served on without a gap.
+func (l *Listener) bindUnix() error {
+	path := l.config.SocketPath()
+	if before := l.env.Before; before != nil && before.file != nil && before.file.path == path {
+		if err := l.config.permit(path); err != nil {
+			return err
+		}
+		fd, err := duplicate(before.tcp)
+		if err != nil {
+			return err
+		}
+		if l.tcp, err = unixListener(fd, path); err != nil {
+			return err
+		}
+		l.file = before.file
+		l.file.hold()
+		return nil
+	}
+	if err := clearStale(path); err != nil {
+		return err
+	}
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		syscall.Close(fd) //nolint:errcheck // the error above tells why
+		return &os.PathError{Op: "bind", Path: path, Err: err}
+	}
+	info, err := os.Lstat(path)
+	if err == nil {
+		err = l.config.permit(path)
+	}
+	if err == nil { // nobody can connect before, so nobody can with the permissions that it was made with
+		err = os.NewSyscallError("listen", syscall.Listen(fd, backlog))
+	}
+	if err != nil {
+		syscall.Close(fd) //nolint:errcheck // the error above tells why
+		os.Remove(path)
+		return err
+	}
+	if l.tcp, err = unixListener(fd, path); err != nil {
+		os.Remove(path)
+		return err
+	}
+	l.file = &socketFile{path: path, info: info, holders: 1}
+	return nil
+}
+
+// unixListener makes a listener of fd, which it takes.
+func unixListener(fd int, path string) (streams, error) {
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	u := ln.(*net.UnixListener)
+	u.SetUnlinkOnClose(false) // socketFile sees to that
+	return u, nil
+}
+
+// duplicate returns another descriptor of the socket.
+func duplicate(s syscall.Conn) (fd int, err error) {
+	c, err := s.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if e := c.Control(func(from uintptr) { fd, err = syscall.Dup(int(from)) }); e != nil {
+		return -1, e
+	}
+	if err != nil {
+		return -1, os.NewSyscallError("dup", err)
+	}
+	syscall.CloseOnExec(fd)
+	return fd, nil
+}
+
+// clearStale removes the file of a socket whose process has ended. That of a living one, and what is no socket, stay.
+func clearStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is there, and is no socket: remove it, or choose another path", path)
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) { // a full backlog is a life sign, too
+		return fmt.Errorf("%s belongs to a process that listens: end it, or choose another path", path)
+	}
+	return os.Remove(path)
+}
