@@ -14,7 +14,8 @@ var policyNames = []string{"random", "round_robin", "sequential", "fastest"}
 const exploreOneIn = 32
 
 // order appends to dst the servers for one query, the first to be asked first: those that are up, as the policy wants, or if there are none
-// all of them at random (all_down = "spray") or nothing (all_down = "fail").
+// all of them at random (all_down = "spray") or nothing (all_down = "fail"). Behind the only one that is up come those that are down, for the last try
+// (all_down = "spray").
 func (g *Group) order(dst []*server, servers []*server, r *random, now time.Time) []*server {
 	start := len(dst)
 	for _, s := range servers {
@@ -42,6 +43,17 @@ func (g *Group) order(dst []*server, servers []*server, r *random, now time.Time
 			i := 1 + r.intN(len(up)-1)
 			up[0], up[i] = up[i], up[0]
 		}
+	}
+	if len(up) == 1 && len(servers) > 1 && !g.failDown {
+		// The only one that is up may have become bad since, and another one good: when it has said nothing twice, the last try is for one of those.
+		dst = append(dst, up[0])
+		down := len(dst)
+		for _, s := range servers {
+			if s != up[0] {
+				dst = append(dst, s)
+			}
+		}
+		shuffle(dst[down:], r)
 	}
 	return dst
 }

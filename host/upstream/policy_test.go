@@ -172,3 +172,31 @@ func TestHammer(t *testing.T) {
 		})
 	}
 }
+
+// The only server that is up is asked twice, and then one that is down: which of them is good may have changed since.
+func TestOneIsUp(t *testing.T) {
+	for _, fail := range []bool{false, true} {
+		servers := []*server{{name: "a"}, {name: "b"}, {name: "c"}}
+		servers[0].down.Store(true)
+		servers[2].down.Store(true)
+		g := &Group{policy: "random", failDown: fail}
+		var r random
+		last := map[string]bool{}
+		for range 100 {
+			order := g.order(nil, servers, &r, time.Now())
+			if fail {
+				if len(order) != 1 || order[0].name != "b" {
+					t.Fatalf("with all_down = \"fail\" got %v, want b alone", order)
+				}
+				continue
+			}
+			if len(order) < maxTries || order[0].name != "b" || order[1].name != "b" || order[2].name == "b" {
+				t.Fatalf("got %v, want b, b, and one that is down", order)
+			}
+			last[order[2].name] = true
+		}
+		if !fail && len(last) != 2 {
+			t.Errorf("in the end %v were asked, want a and c", last)
+		}
+	}
+}

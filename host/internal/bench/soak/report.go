@@ -16,6 +16,9 @@ const drift = 0.05
 // leastForDrift is the shortest run that says something about it; over a shorter one, it is printed and no more.
 const leastForDrift = 5 * time.Minute
 
+// settles is how long weir has then until it counts.
+const settles = 2 * time.Minute
+
 // watch samples weir.
 type watch struct {
 	setting *setting
@@ -41,6 +44,15 @@ func (w *watch) sample(at time.Duration) error {
 		w.values[i] = append(w.values[i], samples[m.metric]/m.unit)
 	}
 	return nil
+}
+
+// forget drops the samples of the first time.
+func (w *watch) forget(before time.Duration) {
+	from, _ := slices.BinarySearch(w.at, before.Seconds())
+	w.at = w.at[from:]
+	for i := range w.values {
+		w.values[i] = w.values[i][from:]
+	}
 }
 
 // line returns the first and the last value of the line through points, by least squares.
@@ -138,6 +150,9 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 	verdict(kinds[lost]+o.more == 0, "%d queries lost, want 0", kinds[lost]+o.more)
 	verdict(kinds[servfail] == 0, "%d SERVFAIL that nothing explains, want 0", kinds[servfail])
 	verdict(right > sent*9/10, "%d of %d queries answered right, want 90%%: the load was borne, and something was shown", right, sent)
+	if took >= leastForDrift {
+		w.forget(settles)
+	}
 	for i, m := range watched {
 		first, last := line(w.at, w.values[i])
 		change := 0.0
