@@ -253,7 +253,7 @@ func (f *Faulty) serveUDP(c *net.UDPConn) {
 		case Slow:
 			f.later(func() { send(answer) })
 		case Lossy:
-			if !lost() && !lost() {
+			if query, reply := lost(), lost(); !query && !reply {
 				send(answer)
 			}
 		case Truncating, TruncatingOnly, Reset:
