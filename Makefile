@@ -10,9 +10,10 @@ BENCH         ?= .
 COUNT         ?= 1
 ROUNDS        ?= 3
 SECONDS       ?= 3
+MINUTES       ?= 10
 export CGO_ENABLED ?= 0
 
-.PHONY: build filters run test race equal fuzz bench bench-peers bench-paced bench-overload bench-growth bench-cores lint format check clean
+.PHONY: build filters run test race equal fuzz bench bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak lint format check clean
 
 build: filters ## bin/weir, one static file with the built-in filters in it
 	$(GO) build -trimpath -ldflags="-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
@@ -33,15 +34,15 @@ race: filters ## the same under the race detector; needs a C compiler
 equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
 	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
 
-fuzz: ## each fuzz target for FUZZTIME, two at a time
-	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME)
+fuzz: ## each fuzz target for FUZZTIME, two at a time; LEDGER is a file that executions are added up in
+	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME) -ledger "$(LEDGER)"
 
 bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.txt
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
 
-bench-peers bench-paced bench-overload bench-growth bench-cores: build ## weir as a process, beside its peers and under load: see host/internal/bench/README.md
+bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak: build ## weir as a process, beside its peers and under load: see host/internal/bench/README.md
 	$(GO) build -o bin/bench ./host/internal/bench
-	bin/bench -rounds $(ROUNDS) -seconds $(SECONDS) -workloads "$(WORKLOADS)" -peers "$(PEERS)" $(@:bench-%=%)
+	bin/bench -rounds $(ROUNDS) -seconds $(SECONDS) -minutes $(MINUTES) -workloads "$(WORKLOADS)" -peers "$(PEERS)" $(@:bench-%=%)
 
 lint: ## the linters of .golangci.yml, for the host and for the guests, whose tests run on the host
 	test -x bin/golangci-lint || GOBIN=$(CURDIR)/bin $(GO) install $(GOLANGCI)

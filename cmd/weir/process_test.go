@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 	"github.com/weirdns/weir/host/wasm/wat"
 )
+
+var kills = flag.Int("kills", 5, "how often TestFaultX17Killed kills weir; 200 in .ci/run")
 
 // processVariable has the test binary be weir, with its arguments, so that tests have a process to look at, confine and kill.
 const processVariable = "TEST_WEIR_PROCESS"
@@ -102,10 +105,10 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-// TestKilled kills weir while it writes a snapshot, again and again. Each start has the answers of before, though the upstream is gone by then, with TTLs
+// TestFaultX17Killed kills weir while it writes a snapshot, again and again. Each start has the answers of before, though the upstream is gone by then, with TTLs
 // that went on.
-func TestKilled(t *testing.T) {
-	kills := 5
+func TestFaultX17Killed(t *testing.T) {
+	kills := *kills
 	up := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> NOERROR 192.0.2.1")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "weir.toml")

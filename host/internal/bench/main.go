@@ -16,10 +16,11 @@ import (
 type options struct {
 	rounds  int
 	seconds int
-	only    string // workloads, separated by spaces; empty is all
-	peers   string // likewise
-	weir    string // the binary
-	dir     string // for configurations, lists of names and logs; removed at the end
+	minutes float64 // of the soak
+	only    string  // workloads, separated by spaces; empty is all
+	peers   string  // likewise
+	weir    string  // the binary
+	dir     string  // for configurations, lists of names and logs; removed at the end
 	out     io.Writer
 }
 
@@ -48,6 +49,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; figures are the medians of them")
 	flags.IntVar(&o.seconds, "seconds", 3, "time of one measurement")
+	flags.Float64Var(&o.minutes, "minutes", 10, "time of the soak")
 	flags.StringVar(&o.only, "workloads", "", "only these, separated by spaces")
 	flags.StringVar(&o.peers, "peers", "", "only these beside weir and dnsdist, separated by spaces")
 	flags.StringVar(&o.weir, "weir", "bin/weir", "the binary to measure")
@@ -59,10 +61,11 @@ func run(args []string) error {
 	}
 	benches := map[string]func(*options) error{
 		"peers": benchPeers, "paced": benchPaced, "overload": benchOverload, "growth": benchGrowth, "cores": benchCores,
+		"soak": benchSoak,
 	}
 	bench, ok := benches[flags.Arg(0)]
 	if !ok {
-		return fmt.Errorf("%q is not one of peers, paced, overload, growth and cores", flags.Arg(0))
+		return fmt.Errorf("%q is not one of peers, paced, overload, growth, cores and soak", flags.Arg(0))
 	}
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("there is one CPU: the server and what asks it need one each")

@@ -241,13 +241,28 @@ func (t target) String() string {
 	if t.most > 0 {
 		return fmt.Sprintf("≤ %g", t.most)
 	}
+	if t.ratio == 0 {
+		return ""
+	}
 	if t.beside != "" {
 		return fmt.Sprintf("≤ %.2f × dnsdist's %s", t.ratio, t.beside)
 	}
 	return fmt.Sprintf("≤ %g × dnsdist", t.ratio)
 }
 
-// base is the figure of dnsdist that weir's under the workload w stands beside, 0 if there is none.
+// maxLost is what part of the queries may be lost in a figure that others stand beside.
+const maxLost = 0.05
+
+// lost is the largest part of the queries that a contender lost in a round of w.
+func (c *contender) lost(w *workload) float64 {
+	if len(c.samples[w.name]) == 0 {
+		return 0
+	}
+	return spreadOf(column(c.samples[w.name], func(s sample) float64 { return float64(s.lost) / float64(max(s.sent, 1)) })).max
+}
+
+// base is the figure of dnsdist that weir's under the workload w stands beside, 0 if there is none, or if it lost so many queries that the time for
+// each that it completed says nothing.
 func (t target) base(contenders []*contender, w *workload) float64 {
 	for i := range workloads {
 		if workloads[i].name == t.beside {
@@ -255,7 +270,7 @@ func (t target) base(contenders []*contender, w *workload) float64 {
 		}
 	}
 	for _, c := range contenders {
-		if v := c.figures(w); c.name == dnsdistName && len(v) > 0 {
+		if v := c.figures(w); c.name == dnsdistName && len(v) > 0 && c.lost(w) < maxLost {
 			return spreadOf(v).median
 		}
 	}
@@ -269,6 +284,8 @@ func (t target) verdict(own, base float64) string {
 		most = t.ratio * base
 	}
 	switch {
+	case t == target{}:
+		return ""
 	case most == 0:
 		return "not known"
 	case own <= most:

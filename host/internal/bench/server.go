@@ -28,6 +28,8 @@ type peer struct {
 	extra  string // a line for it
 	args   []string
 	only   string // the one workload that it is there for
+
+	encrypted bool // it serves over TLS and HTTPS too
 }
 
 const (
@@ -44,10 +46,10 @@ const (
 
 // peers are all that there may be beside weir. Each has a cache of more than 100,000 names, one thread, and no log.
 var peers = []peer{
-	{name: dnsdistName, binary: "dnsdist", conf: "dnsdist.conf", args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
-	{name: "dnsdist-recvmmsg", binary: "dnsdist", conf: "dnsdist.conf", extra: "setUDPMultipleMessagesVectorSize(64)",
+	{name: dnsdistName, binary: "dnsdist", conf: "dnsdist.conf", encrypted: true, args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
+	{name: "dnsdist-recvmmsg", binary: "dnsdist", conf: "dnsdist.conf", encrypted: true, extra: "setUDPMultipleMessagesVectorSize(64)",
 		args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
-	{name: "unbound", binary: "unbound", conf: "unbound.conf", args: []string{"-d", "-p", "-c", confFile}},
+	{name: "unbound", binary: "unbound", conf: "unbound.conf", encrypted: true, args: []string{"-d", "-p", "-c", confFile}},
 	{name: "coredns", binary: "coredns", conf: "coredns.conf", args: []string{"-quiet", "-conf", confFile}},
 	{name: "coredns-alternate", binary: "coredns-alternate", conf: "coredns-alternate.conf", args: []string{"-quiet", "-conf", confFile}, only: "alternate"},
 	{name: "mosdns", binary: "mosdns", conf: "mosdns.conf", args: []string{"start", "-c", confFile}},
@@ -65,6 +67,7 @@ type server struct {
 type ports struct {
 	Name, Dir, Extra string
 	Port             int // where it serves
+	TLS, HTTPS       int // where it serves so, with cert.pem and key.pem of Dir
 	Alternate        int // where it asks the upstream that knows nothing first
 	Admin            int // of weir
 	Up, NX           int // upstreams
@@ -74,7 +77,7 @@ type ports struct {
 // choosePorts returns free ports for a server before two upstreams.
 func choosePorts(dir, name string, up, nx *upstream) (ports, error) {
 	p := ports{Name: name, Dir: dir, Up: up.port, NX: nx.port}
-	for _, port := range []*int{&p.Port, &p.Alternate, &p.Admin} {
+	for _, port := range []*int{&p.Port, &p.TLS, &p.HTTPS, &p.Alternate, &p.Admin} {
 		var err error
 		if *port, err = freePort(); err != nil {
 			return p, err
@@ -126,6 +129,9 @@ func startUsual(o *options, name, cpus string, up, nx, hole *upstream) (*server,
 		p.Hole = hole.port
 	}
 	if _, err := writeZone(o.dir, name, "test", hotNames); err != nil {
+		return nil, err
+	}
+	if err := writeCertificate(o.dir); err != nil {
 		return nil, err
 	}
 	return startWeir(o, p, cpus, "weir.toml", p)

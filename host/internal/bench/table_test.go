@@ -48,6 +48,7 @@ func TestVerdict(t *testing.T) {
 		{"just there", target{ratio: 1}, 3, 3, "reached"},
 		{"above", target{ratio: 1.1}, 3.4, 3, "missed"},
 		{"no peer", target{ratio: 1.1}, 3.4, 0, "not known"},
+		{"no target", target{}, 3, 1, ""},
 		{"a figure needs no peer", target{most: 9}, 8.9, 0, "reached"},
 		{"a figure is above", target{most: 9}, 9.1, 100, "missed"},
 	} {
@@ -64,6 +65,7 @@ func TestBase(t *testing.T) {
 	weir, dnsdist := newContender("weir", nil), newContender(dnsdistName, &peer{})
 	dnsdist.samples["hot"] = []sample{{user: 1, system: 2}}
 	dnsdist.samples["miss"] = []sample{{user: 3, system: 3}}
+	dnsdist.samples["https"] = []sample{{user: 3, perf: perf{sent: 100, lost: 50}}}
 	all := []*contender{weir, dnsdist}
 	for _, tt := range []struct {
 		name   string
@@ -73,6 +75,7 @@ func TestBase(t *testing.T) {
 		{"hot", target{ratio: 1}, 3},
 		{"hot", target{ratio: 1, beside: "miss"}, 6},
 		{"tcp", target{ratio: 1}, 0},
+		{"https", target{ratio: 1}, 0},
 	} {
 		if got := tt.target.base(all, &workload{name: tt.name}); got != tt.want {
 			t.Errorf("%s beside %q: got %g, want %g", tt.name, tt.target.beside, got, tt.want)

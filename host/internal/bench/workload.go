@@ -39,6 +39,8 @@ var workloads = []workload{
 		return l.hot, []string{"-Q", strconv.Itoa(pacedRate)}, nil
 	}},
 	{"tcp", "the same, over TCP", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "tcp"}, nil }},
+	{"tls", "the same, over TLS", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "dot"}, nil }},
+	{"https", "the same, over HTTPS", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "doh"}, nil }},
 	{memory, "MiB for 100,000 more cached answers", target{most: 20}, nil},
 	{"uniform", "100,000 cached names, evenly", target{ratio: 1}, func(l *lists, _ int) (string, []string, error) { return l.uniform, nil, nil }},
 	{"miss", "every name new", target{ratio: 1.1}, unseen},
@@ -58,6 +60,12 @@ func (w *workload) port(s *server, weir bool, p *peer) int {
 		return s.Alternate
 	case w.name == "alternate" || !weir && p.only != "":
 		return 0
+	case (w.name == "tls" || w.name == "https") && !weir && !p.encrypted:
+		return 0
+	case w.name == "tls":
+		return s.TLS
+	case w.name == "https":
+		return s.HTTPS
 	}
 	return s.Port
 }

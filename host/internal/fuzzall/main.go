@@ -1,5 +1,6 @@
 // Command fuzzall runs every fuzz target of the module for a time, one after the other on each of a few workers, and keeps what it finds as seeds
-// (go test writes them to testdata/fuzz beside the target). It exits with 1 if any target failed.
+// (go test writes them to testdata/fuzz beside the target). It exits with 1 if any target failed. With -ledger it adds the executions
+// of each target that passed to a file.
 package main
 
 import (
@@ -23,6 +24,7 @@ func main() {
 	fuzztime := flag.Duration("fuzztime", 10*time.Minute, "time for each target")
 	workers := flag.Int("workers", 2, "targets at a time")
 	match := flag.String("run", "", "only targets whose directory and name match this expression")
+	ledgerPath := flag.String("ledger", "", "the file that executions are added up in; none by default")
 	flag.Parse()
 	only, err := regexp.Compile(*match)
 	if err != nil {
@@ -34,9 +36,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	sums, err := readLedger(*ledgerPath)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	queue := make(chan target)
 	var wg sync.WaitGroup
-	var mu sync.Mutex // guards failed and the output
+	var mu sync.Mutex // guards failed, sums and the output
 	failed := 0
 	for range *workers {
 		wg.Go(func() {
@@ -47,6 +54,7 @@ func main() {
 					failed++
 					fmt.Printf("FAIL %s %s: %v\n%s\n", t.dir, t.name, err, out)
 				} else {
+					sums[t] += executions(out)
 					fmt.Printf("ok   %s %s: %s\n", t.dir, t.name, lastCount(out))
 				}
 				mu.Unlock()
@@ -59,6 +67,12 @@ func main() {
 	close(queue)
 	wg.Wait()
 	fmt.Printf("%d passed, %d failed\n", len(targets)-failed, failed)
+	if *ledgerPath != "" {
+		if err := sums.write(*ledgerPath); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	if failed > 0 {
 		os.Exit(1)
 	}

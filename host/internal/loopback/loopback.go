@@ -26,7 +26,7 @@ var given atomic.Uint32
 func Address(t testing.TB) string {
 	t.Helper()
 	for range last - first {
-		addr := netip.AddrPortFrom(own(), uint16(first+given.Add(1)%(last-first)))
+		addr := netip.AddrPortFrom(Host(), uint16(first+given.Add(1)%(last-first)))
 		ok, err := free(addr)
 		if err != nil {
 			t.Fatal(err)
@@ -39,8 +39,8 @@ func Address(t testing.TB) string {
 	return ""
 }
 
-// own is the loopback address of this process. Elsewhere than on Linux only 127.0.0.1 is sure to be there.
-func own() netip.Addr {
+// Host is the loopback address of this process. Elsewhere than on Linux only 127.0.0.1 is sure to be there.
+func Host() netip.Addr {
 	if runtime.GOOS != "linux" {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}

@@ -1,0 +1,143 @@
+//go:build linux
+
+package soak
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/weirdns/weir/host/upstream/upstreamtest"
+)
+
+// faults are what goes wrong, in an order that is always the same: something each second.
+type faults struct {
+	setting *setting
+	oracle  *oracle
+	second  int
+	counts  map[string]int
+	order   []string // of counts
+}
+
+func newFaults(s *setting, o *oracle) *faults {
+	return &faults{setting: s, oracle: o, counts: make(map[string]int)}
+}
+
+// Those of servers over TLS: there is no UDP to lie over, or to be truncated.
+var secureFaults = []upstreamtest.Fault{
+	upstreamtest.Dead, upstreamtest.BlackHole, upstreamtest.Slow, upstreamtest.Reset, upstreamtest.OtherID, upstreamtest.OtherQuestion, upstreamtest.Query,
+	upstreamtest.Garbage, upstreamtest.TruncatingOnly,
+}
+
+// sickFor and sickEvery are when the only server of sick.test has a fault, in seconds.
+const sickFor, sickEvery = 3, 10
+
+// turn is how many seconds one server of a pair has faults, before both rest for rest seconds and the other one has them. In the meantime a query that was
+// sent to the first one can be sent to the other: nobody could answer when all who know have a fault within the time of a query.
+const turn, rest = 5, 2
+
+// pair makes the fault of a second for a pair of servers.
+func pair(servers *[2]*upstreamtest.Faulty, second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	whose := second / (turn + rest) % 2
+	if second%(turn+rest) >= turn {
+		fault = upstreamtest.Healthy
+	}
+	return set(servers[whose], fault)
+}
+
+// next makes the faults of the next second.
+func (f *faults) next() error {
+	n, s := f.second, f.setting
+	f.second++
+	set := func(server *upstreamtest.Faulty, fault upstreamtest.Fault) error {
+		if fault != upstreamtest.Healthy {
+			f.count("a server is " + fault.String())
+		}
+		return server.Set(fault)
+	}
+	kinds := int(upstreamtest.Faults) - 1
+	plain, secure := upstreamtest.Fault(1+n%kinds), secureFaults[n%len(secureFaults)]
+	// The two pairs rest at different times, so that there is something each second.
+	if err := pair(&s.PairServers, n, plain, set); err != nil {
+		return err
+	}
+	if err := pair(&s.SecureServers, n+turn/2, secure, set); err != nil {
+		return err
+	}
+	switch n % sickEvery {
+	case 0:
+		f.oracle.setSick(true)
+		if err := set(s.SickServer, upstreamtest.Fault(1+n/sickEvery%kinds)); err != nil {
+			return err
+		}
+	case sickFor:
+		if err := set(s.SickServer, upstreamtest.Healthy); err != nil {
+			return err
+		}
+		f.oracle.setSick(false)
+	}
+	switch n % 8 {
+	case 1, 5:
+		return f.reload()
+	case 3:
+		return f.badReload()
+	case 4:
+		f.count("resolv.conf is emptied")
+		return s.write("resolv.conf", nil)
+	case 6:
+		f.count("resolv.conf is restored")
+		return s.writeResolvConf()
+	case 7:
+		if n%16 == 7 {
+			f.count("resolv.conf is removed")
+			return os.Remove(filepath.Join(s.dir, "resolv.conf"))
+		}
+	case 0:
+		return s.writeResolvConf()
+	}
+	return nil
+}
+
+func (f *faults) count(what string) {
+	if f.counts[what]++; f.counts[what] == 1 {
+		f.order = append(f.order, what)
+	}
+}
+
+// reload has the next generation served.
+func (f *faults) reload() error {
+	f.count("reload")
+	s := f.setting
+	s.Generation++
+	s.newest.Store(int64(s.Generation))
+	if err := s.writeGeneration(); err != nil {
+		return err
+	}
+	if err := s.signalAndWait(`"msg":"reloaded"`); err != nil {
+		return err
+	}
+	s.oldest.Store(int64(s.Generation)) // older ones are not asked any more
+	return nil
+}
+
+// mistakes are lines that a configuration can't have.
+var mistakes = []string{"[", "nonsense = 1", "[upstream.pair]\nservers = []", "[chain.main]\nfilters = [\"nobody\"]", "[filter.broken]\nmodule = \"weir.toml\""}
+
+// badReload has a generation tried that can't be served.
+func (f *faults) badReload() error {
+	f.count("bad reload")
+	s := f.setting
+	good, err := os.ReadFile(filepath.Join(s.dir, "weir.toml"))
+	if err != nil {
+		return err
+	}
+	mistake := mistakes[f.counts["bad reload"]%len(mistakes)]
+	if err := s.write("weir.toml", fmt.Appendf(nil, "%s\n%s\n", strings.TrimSpace(string(good)), mistake)); err != nil {
+		return err
+	}
+	if err := s.signalAndWait(`"msg":"not reloaded`); err != nil {
+		return err
+	}
+	return s.write("weir.toml", good)
+}

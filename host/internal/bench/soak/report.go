@@ -1,0 +1,157 @@
+//go:build linux
+
+package soak
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+)
+
+// drift is how much of itself a figure may grow or shrink over the whole run, by the line through all samples.
+const drift = 0.05
+
+// leastForDrift is the shortest run that says something about it; over a shorter one, it is printed and no more.
+const leastForDrift = 5 * time.Minute
+
+// watch samples weir.
+type watch struct {
+	setting *setting
+	at      []float64 // seconds
+	values  [len(watched)][]float64
+}
+
+// watched are the metrics that stay what they are.
+var watched = [...]struct {
+	metric, name string
+	unit         float64
+}{
+	{"process_resident_memory_bytes", "resident memory, MB", 1e6}, {"go_goroutines", "goroutines", 1}, {"process_open_fds", "descriptors", 1},
+}
+
+func (w *watch) sample(at time.Duration) error {
+	samples, err := w.setting.metrics()
+	if err != nil {
+		return err
+	}
+	w.at = append(w.at, at.Seconds())
+	for i, m := range watched {
+		w.values[i] = append(w.values[i], samples[m.metric]/m.unit)
+	}
+	return nil
+}
+
+// line returns the first and the last value of the line through points, by least squares.
+func line(x, y []float64) (first, last float64) {
+	n := float64(len(x))
+	if n == 0 {
+		return 0, 0
+	}
+	var sx, sy, sxx, sxy float64
+	for i := range x {
+		sx, sy, sxx, sxy = sx+x[i], sy+y[i], sxx+x[i]*x[i], sxy+x[i]*y[i]
+	}
+	d := n*sxx - sx*sx
+	if d == 0 {
+		return sy / n, sy / n
+	}
+	slope := (n*sxy - sx*sy) / d
+	base := (sy - slope*sx) / n
+	return base + slope*x[0], base + slope*x[len(x)-1]
+}
+
+func (o *oracle) totals() (sent, right int64) {
+	for c := range classes {
+		sent += o.sent[c].Load()
+		right += o.right[c].Load()
+	}
+	return sent, right
+}
+
+// progress is a line about how it is going.
+func (o *oracle) progress() string {
+	sent, right := o.totals()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kinds := make(map[string]int)
+	for i := range o.failures {
+		if o.excuse(&o.failures[i]) == "" {
+			kinds[o.failures[i].kind]++
+		}
+	}
+	return fmt.Sprintf("%d asked, %d right; without an excuse: %d wrong answers, %d SERVFAIL, %d lost", sent, right, kinds[wrong], kinds[servfail], kinds[lost])
+}
+
+// report prints what came of a run, and returns whether it is what was wanted.
+func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faults, w *watch) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	sent, right := o.totals()
+	fmt.Fprintf(out, "\n%d queries in %v, %.0f a second of %.0f wanted; %d right answers:", sent, took.Round(time.Second), float64(sent)/took.Seconds(), rate, right)
+	for t := range transports {
+		fmt.Fprintf(out, " %s %d", transportNames[t], o.over[t].Load())
+	}
+	fmt.Fprintln(out)
+	for c := range classes {
+		fmt.Fprintf(out, "  %-8s %9d asked, %9d right\n", classNames[c], o.sent[c].Load(), o.right[c].Load())
+	}
+	fmt.Fprint(out, "what went wrong:")
+	for _, what := range f.order {
+		fmt.Fprintf(out, " %s %d;", what, f.counts[what])
+	}
+	fmt.Fprintln(out, " and the filters trapped")
+
+	ok := true
+	verdict := func(good bool, format string, args ...any) {
+		word := "reached"
+		if !good {
+			word, ok = "MISSED", false
+		}
+		fmt.Fprintf(out, "%-8s %s\n", word, fmt.Sprintf(format, args...))
+	}
+	kinds, excused := make(map[string]int), make(map[string]int)
+	shown := 0
+	for i := range o.failures {
+		failed := &o.failures[i]
+		if why := o.excuse(failed); why != "" {
+			excused[failed.kind+", "+why]++
+			continue
+		}
+		kinds[failed.kind]++
+		if shown++; shown <= 20 {
+			fmt.Fprintf(out, "  %s, %s over %s, asked %s, after %v: %x: %s\n", failed.kind, classNames[failed.class], transportNames[failed.over],
+				failed.at.Format("15:04:05.000"), failed.end.Sub(failed.at).Round(time.Millisecond), failed.wire, failed.said)
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(excused)) {
+		fmt.Fprintf(out, "excused: %d %s\n", excused[why], why)
+	}
+	for _, s := range o.stalls {
+		fmt.Fprintf(out, "the machine stood still at %s for %v\n", s.begin.Format("15:04:05"), s.end.Sub(s.begin).Round(100*time.Millisecond))
+	}
+	if o.more > 0 {
+		fmt.Fprintf(out, "and %d failures more, which nobody looked at\n", o.more)
+	}
+	verdict(kinds[wrong] == 0, "%d wrong answers, want 0", kinds[wrong])
+	verdict(kinds[lost]+o.more == 0, "%d queries lost, want 0", kinds[lost]+o.more)
+	verdict(kinds[servfail] == 0, "%d SERVFAIL that nothing explains, want 0", kinds[servfail])
+	verdict(right > sent*9/10, "%d of %d queries answered right, want 90%%: the load was borne, and something was shown", right, sent)
+	for i, m := range watched {
+		first, last := line(w.at, w.values[i])
+		change := 0.0
+		if first != 0 {
+			change = last/first - 1
+		}
+		good := change >= -drift && change <= drift
+		said := fmt.Sprintf("%s: %.0f at first, %.0f in the end, %+.1f%%, by the line through %d samples from %.0f to %.0f; want ±%.0f%%", m.name, first, last, 100*change,
+			len(w.at), slices.Min(w.values[i]), slices.Max(w.values[i]), 100*drift)
+		if took < leastForDrift {
+			fmt.Fprintf(out, "%-8s %s, in a longer run\n", "", said)
+			continue
+		}
+		verdict(good, "%s", said)
+	}
+	return ok
+}

@@ -1,0 +1,137 @@
+//go:build linux
+
+package soak
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/weirdns/weir/host/upstream/upstreamtest"
+)
+
+// rightAnswer is what the oracle wants for a query of a class that upstreams answer.
+func rightAnswer(q *asked) []byte {
+	end := q.questionEnd()
+	address := upstreamtest.Address(q.wire[headerSize : end-4])
+	m := bytes.Clone(q.wire[:end])
+	m[2], m[3], m[7], m[11] = 0x81, 0x80, 1, 0
+	m = append(m, 0xc0, headerSize, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4)
+	m = append(m, address[:]...)
+	if q.edns {
+		m[11] = 1
+		m = append(m, 0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0)
+	}
+	return m
+}
+
+// The oracle takes the right answer, and none that differs from it in a single bit but for those of the TTL, the AA bit, and what is within OPT.
+func TestOracle(t *testing.T) {
+	o := newOracle(&setting{})
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range 50 {
+		q := o.question(udp, hot, random)
+		right := rightAnswer(q)
+		if _, err := o.check(q, right); err != nil {
+			t.Fatalf("query %d: the right answer %x: %v", n, right, err)
+		}
+		free := map[int]bool{2*8 + 2: true} // AA
+		end := q.questionEnd()
+		for bit := (end + 6) * 8; bit < (end+10)*8; bit++ {
+			free[bit] = true // TTL
+		}
+		for bit := range len(right) * 8 {
+			octet := bit / 8
+			if free[bit] || octet >= end+16+3 && q.edns { // size, extended RCODE, version and flags
+				continue
+			}
+			m := bytes.Clone(right)
+			m[octet] ^= 1 << (bit % 8)
+			if _, err := o.check(q, m); err == nil {
+				t.Fatalf("query %d: with bit %d of octet %d changed it is right, too: %x", n, bit%8, octet, m)
+			}
+		}
+		for size := range right {
+			if _, err := o.check(q, right[:size]); err == nil {
+				t.Fatalf("query %d: the first %d octets of %d are right, too", n, size, len(right))
+			}
+		}
+		if _, err := o.check(q, append(bytes.Clone(right), 0)); err == nil {
+			t.Fatal("with an octet more it is right, too")
+		}
+	}
+}
+
+// What is excused, and what is not.
+func TestExcuse(t *testing.T) {
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(s float64) time.Time { return begin.Add(time.Duration(s * float64(time.Second))) }
+	o := &oracle{stalls: []span{{at(100), at(110)}}, sick: []span{{at(10), at(13)}, {begin: at(200)}}}
+	for _, tt := range []struct {
+		name      string
+		kind      string
+		class     class
+		from, end float64
+		want      bool
+	}{
+		{"nothing explains it", servfail, hot, 1, 2, false},
+		{"wrong while the machine stood still", wrong, hot, 99, 111, false},
+		{"lost while the machine stood still", lost, hot, 99, 104, true},
+		{"asked soon after", lost, hot, 110 + afterStall.Seconds() - 1, 130, true},
+		{"asked long after", lost, hot, 110 + afterStall.Seconds() + 1, 130, false},
+		{"trap", servfail, strict, 1, 2, true},
+		{"trap with a wrong answer", wrong, strict, 1, 2, false},
+		{"trap that loses the query", lost, strict, 1, 2, false},
+		{"before the fault", servfail, sick, 8, 9.9, false},
+		{"in the fault", servfail, sick, 9, 10.5, true},
+		{"soon after it", servfail, sick, 13 + afterSick.Seconds() - 0.1, 18, true},
+		{"long after it", servfail, sick, 13 + afterSick.Seconds() + 0.1, 18, false},
+		{"a fault that goes on", servfail, sick, 250, 251, true},
+		{"another's fault", servfail, miss, 11, 12, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := failure{asked: asked{class: tt.class, at: at(tt.from)}, kind: tt.kind, end: at(tt.end)}
+			if got := o.excuse(&f); (got != "") != tt.want {
+				t.Errorf("got %q, want an excuse: %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLine(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		x, y        []float64
+		first, last float64
+	}{
+		{"flat", []float64{1, 2, 3}, []float64{5, 5, 5}, 5, 5},
+		{"rising", []float64{0, 1, 2}, []float64{1, 3, 5}, 1, 5},
+		{"noise", []float64{0, 1, 2, 3}, []float64{1, 3, 3, 1}, 2, 2},
+		{"one", []float64{7}, []float64{3}, 3, 3},
+		{"none", nil, nil, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if first, last := line(tt.x, tt.y); math.Abs(first-tt.first) > 1e-9 || math.Abs(last-tt.last) > 1e-9 {
+				t.Errorf("got %v to %v, want %v to %v", first, last, tt.first, tt.last)
+			}
+		})
+	}
+}
+
+// All shares are used up, and none is left out.
+func TestShares(t *testing.T) {
+	var byClass [classes]int
+	var byTransport [transports]int
+	for n := range 100 {
+		byClass[pickClass(n)]++
+		byTransport[pickTransport(n)]++
+	}
+	if byClass != shares {
+		t.Errorf("got %v, want %v", byClass, shares)
+	}
+	if byTransport != parts {
+		t.Errorf("got %v, want %v", byTransport, parts)
+	}
+}
