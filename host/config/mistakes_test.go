@@ -178,7 +178,7 @@ var mistakes = []struct {
 		want: "weir.toml:1: listener[0].address: is missing: write an address and a port, such as \"127.0.0.1:53\"\n" +
 			`weir.toml:1: listener[0].chain: is missing: name the chain for the queries that come here`},
 	{name: "address without a port", text: "[[listener]]\naddress = \"127.0.0.1\"\nchain = \"main\"",
-		want: `weir.toml:2: listener[0].address: "127.0.0.1" is not an address and a port: write "127.0.0.1:53", "[::1]:53" or ":53"`},
+		want: `weir.toml:2: listener[0].address: "127.0.0.1" is not an address and a port: write "127.0.0.1:53", "[::1]:53", ":53" or "unix:/run/weir/dns.sock"`},
 	{name: "unknown protocol", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\nprotocols = [\"udp\", \"dot\"]",
 		want: `weir.toml:4: listener[0].protocols: "dot" is not a protocol: write "udp", "tcp", "tls", "https" or "quic"`},
 	{name: "address twice", text: "[[listener]]\naddress = \"127.0.0.1:53\"\nchain = \"main\"\n[[listener]]\naddress = \"127.0.0.1:53\"\nprotocols = [\"tcp\"]\nchain = \"main\"",
