@@ -11,8 +11,9 @@ import (
 	"github.com/weirdns/weir/host/message"
 )
 
-// TestStale is RFC 8767 section 5 on a clock. The answer is from the beginning, and was for a minute.
-func TestStale(t *testing.T) {
+// TestRFC8767Stale: an answer that has ended is given when no server has a new one in time, and for a limited time (section 5).
+// It goes by a clock: the answer is from the beginning, and was for a minute.
+func TestRFC8767Stale(t *testing.T) {
 	type step struct {
 		at     time.Duration // from the beginning
 		left   time.Duration // until the deadline

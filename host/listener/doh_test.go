@@ -88,8 +88,8 @@ func request(t *testing.T, method, url string, body []byte, headers ...string) *
 
 func encoded(msg []byte) string { return "/dns-query?dns=" + base64.RawURLEncoding.EncodeToString(msg) }
 
-// TestRFC8484: what is right gets an answer, and what is wrong a status that says so, over each version of HTTP.
-func TestRFC8484(t *testing.T) {
+// TestRFC8484Requests: GET and POST with a query get an answer, and what is wrong gets a status that says so, over each version of HTTP (section 4).
+func TestRFC8484Requests(t *testing.T) {
 	r := startSecured(t, nil, overHTTPS())
 	good := query(0, "www.example", true)
 	response := good[:]
@@ -162,8 +162,8 @@ func TestRFC8484(t *testing.T) {
 	r.wantMetric(t, 0, "panics_total")
 }
 
-// TestHTTPCaching: RFC 8484 section 5.1.
-func TestHTTPCaching(t *testing.T) {
+// TestRFC8484CacheControl: max-age is the lowest TTL of the answer (section 5.1).
+func TestRFC8484CacheControl(t *testing.T) {
 	r := startSecured(t, nil, overHTTPS())
 	c := r.http(t, "HTTP/2.0")
 	for name, want := range map[string]string{"ttl.example": "max-age=17", "nodata.example": "max-age=9", "panic.example": "max-age=0"} {

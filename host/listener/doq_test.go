@@ -86,8 +86,8 @@ func TestQUIC(t *testing.T) {
 	r.wantMetric(t, 1, "handshakes_total", "quic", "whole")
 }
 
-// TestRFC9250: what ends a connection, with which error, and what does not.
-func TestRFC9250(t *testing.T) {
+// TestRFC9250Errors: an ID other than 0, a keepalive option, or a stream that is not one query ends the connection with DOQ_PROTOCOL_ERROR (section 4.3.3).
+func TestRFC9250Errors(t *testing.T) {
 	r := startSecured(t, func(l *Listener) { l.messageTimeout = 200 * time.Millisecond }, overQUIC())
 	good := query(0, "www.example", true)
 	keepalive := mt.Join(mt.Header(0, message.FlagRD, 1, 0, 0, 1), mt.Question("www.example", message.TypeA), mt.OPT(1232, 0, 0, 11, 0, 0))
@@ -309,8 +309,8 @@ func TestQUICBesideTLS(t *testing.T) {
 	exchange(t, r.dialTLS(t, r.client("dot")), mt.Canary())
 }
 
-// TestOpcodes: of the 16 opcodes, only QUERY gets through, over each transport (RFC 1035 section 4.1.1, RFC 8906 section 3.1.2).
-func TestOpcodes(t *testing.T) {
+// TestRFC8906Opcodes: of the 16 opcodes only QUERY gets through, and the others get NOTIMP, over each transport (section 3.1.2).
+func TestRFC8906Opcodes(t *testing.T) {
 	tlsAndQUIC := startSecured(t, nil, Config{Protocols: []string{"tls", "quic"}})
 	https := startSecured(t, nil, overHTTPS())
 	plain := start(t, nil, Config{})

@@ -35,7 +35,8 @@ func wantEnd(t *testing.T, c net.Conn) {
 	}
 }
 
-func TestPipelining(t *testing.T) {
+// TestRFC7766Pipelining: many queries are answered on one connection, each as soon as it can be, out of order (sections 6.2.1.1 and 7).
+func TestRFC7766Pipelining(t *testing.T) {
 	r := start(t, nil, Config{})
 	c := r.dial(t, "tcp")
 	var all [][]byte
@@ -71,7 +72,8 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-func TestHalfClose(t *testing.T) {
+// TestRFC7766HalfClose: a client that has ended its side still gets what it asked for, and then a FIN, not an RST (section 6.2.4).
+func TestRFC7766HalfClose(t *testing.T) {
 	r := start(t, nil, Config{})
 	c := r.dial(t, "tcp")
 	if _, err := c.Write(framed(query(1, "slow.1", false), query(2, "www.example", false))); err != nil {

@@ -206,8 +206,8 @@ func (c *countedReads) Read(b []byte) (int, error) {
 	return copy(b, head[:]), nil
 }
 
-// TestRFC7858: versions, application protocols, and resumption.
-func TestRFC7858(t *testing.T) {
+// TestRFC7858Handshake: TLS has version 1.2 or later, the application protocol dot, and resumption of sessions (section 3).
+func TestRFC7858Handshake(t *testing.T) {
 	r := startSecured(t, nil, overTLS())
 	tests := []struct {
 		name   string
@@ -337,8 +337,8 @@ func TestTLSSlowloris(t *testing.T) {
 	t.Error("the connection is still open")
 }
 
-// TestRFC7828: who asks for it learns how long a connection is kept, over connections only.
-func TestRFC7828(t *testing.T) {
+// TestRFC7828Keepalive: who sends edns-tcp-keepalive over a connection learns how long it is kept, and nobody does over UDP (section 3).
+func TestRFC7828Keepalive(t *testing.T) {
 	r := startSecured(t, nil, Config{Protocols: []string{"tls", "udp"}, TCPIdleTimeout: 12300 * time.Millisecond})
 	plain := start(t, nil, Config{TCPIdleTimeout: 12300 * time.Millisecond})
 	asking := mt.Join(mt.Header(5, message.FlagRD, 1, 0, 0, 1), mt.Question("www.example", message.TypeA), mt.OPT(1232, 0, 0, 11, 0, 0))
@@ -380,8 +380,8 @@ func TestRFC7828(t *testing.T) {
 	})
 }
 
-// TestRFC7830: a padded query gets a padded response, and no other does, nor over a transport that anybody can read.
-func TestRFC7830(t *testing.T) {
+// TestRFC7830Padding: a padded query gets a padded response, and no other does, nor over a transport that anybody can read (section 4).
+func TestRFC7830Padding(t *testing.T) {
 	r := startSecured(t, nil, overTLS())
 	plain := start(t, nil, Config{})
 	padded := func(name string) []byte {

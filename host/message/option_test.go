@@ -61,8 +61,8 @@ func TestAddOption(t *testing.T) {
 	}
 }
 
-// TestRFC8467: responses have a multiple of 468 octets.
-func TestRFC8467(t *testing.T) {
+// TestRFC8467Block: padded responses have a multiple of 468 octets (section 4.1).
+func TestRFC8467Block(t *testing.T) {
 	const block = 468
 	for size := range 3 * block {
 		_, r, msg := finished(t, true, nil, size+1)
