@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.close() //nolint:errcheck // Run has told what is wrong by then
 	if err := s.start(o.Weir); err != nil {
 		return err
 	}
