@@ -49,7 +49,7 @@ func Generate() *Jar {
 // roll has a new secret make cookies from now on. Those of the one before are good for as long as they would have been.
 func (j *Jar) roll() {
 	var secret [SecretSize]byte
-	rand.Read(secret[:]) //nolint:errcheck // it never fails
+	rand.Read(secret[:])
 	next := &keys{n: 1}
 	next.list[0] = newKey(&secret)
 	if old := j.keys.Load(); old != nil {
