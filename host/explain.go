@@ -43,6 +43,10 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 		q.Trace.Add(message.Step{Part: "listener", Event: "cookie"},
 			"{listener[%d].cookies} is \"require\": this is what a client gets that shows a good cookie; others get BADCOOKIE, or TC", n)
 	}
+	if limit := config.WithDefaults().RateLimit; limit.Responses > 0 && q.Transport == message.UDP {
+		q.Trace.Add(message.Step{Part: "listener", Event: "rate limit"},
+			"{listener[%d].rate_limit.responses}: a network gets %d responses a second, and %d at once; this is what a client gets within that", n, limit.Responses, limit.Burst)
+	}
 	if !ok {
 		q.Trace.Add(message.Step{Part: "listener", Event: "refused", RCODE: message.RCODEString(rcode)}, "no query that a proxy can answer: %s", message.RCODEString(rcode))
 		x.Response.SetRCODE(nil, q, rcode)

@@ -239,6 +239,27 @@ func TestExplainCookies(t *testing.T) {
 	}
 }
 
+func TestExplainRateLimit(t *testing.T) {
+	s := hot(t, 1, 1)
+	says := func(over message.Transport) bool {
+		t.Helper()
+		trail, err := s.Explain(t.Context(), explain.Question{Name: "www.test", Over: over})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(trail.Steps, func(s explain.Step) bool {
+			return s.Event == "rate limit" && strings.Contains(s.Text, "a network gets 50 responses a second, and 100 at once")
+		})
+	}
+	if says(message.UDP) {
+		t.Error("there is no limit, and it is told")
+	}
+	s.current.file.Listeners[0].RateLimit.Responses = 50
+	if !says(message.UDP) || says(message.TCP) {
+		t.Error("limited over UDP, and not told for UDP alone")
+	}
+}
+
 func TestExplainErrors(t *testing.T) {
 	s := hot(t, 1, 1)
 	for _, tt := range []struct {

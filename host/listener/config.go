@@ -60,6 +60,8 @@ type Config struct {
 	// CookieSecret is a file with the secret that server cookies are made with, for servers that share an address (RFC 9018 section 4.4); see [cookie.Open].
 	// Without it, a process has its own.
 	CookieSecret string `koanf:"cookie_secret"`
+	// RateLimit bounds the responses over UDP to each network of clients.
+	RateLimit RateLimit `koanf:"rate_limit"`
 	// SocketMode are the permissions of the file of a Unix-domain socket, in octal; the default is "0660". Who may write to it may ask.
 	SocketMode string `koanf:"socket_mode"`
 	// SocketOwner is its owner: USER, USER:GROUP or :GROUP, names or numbers. The default is who runs weir.
@@ -167,6 +169,7 @@ func (c Config) WithDefaults() Config {
 		orDefault(&c.Path, DefaultPath)
 	}
 	orDefault(&c.Cookies, CookiesOn)
+	c.RateLimit = c.RateLimit.withDefaults()
 	orDefault(&c.MaxUDPSize, DefaultMaxUDPSize)
 	orDefault(&c.MaxInFlight, DefaultMaxInFlight)
 	orDefault(&c.TCPIdleTimeout, DefaultTCPIdleTimeout)
@@ -209,6 +212,7 @@ func (c Config) Validate() error {
 		bad("proxy_protocol", "is not for \"quic\", whose connections have no place for it: write a [[listener]] for that")
 	}
 	c.validateOptions(bad)
+	c.validateRateLimit(bad)
 	within := func(key string, value, least, most int) {
 		if value < least || value > most {
 			bad(key, "is %d: write %d to %d", value, least, most)

@@ -55,6 +55,13 @@ func TestConfigValidate(t *testing.T) {
 		{"unknown mode of cookies", func(c *Config) { c.Cookies = "true" }, `cookies: "true": write "on", "off" or "require"`},
 		{"a secret for nothing", func(c *Config) { c.Cookies, c.CookieSecret = "off", "secret" }, "cookie_secret: is of no use"},
 		{"a long name", func(c *Config) { c.NSID = strings.Repeat("n", 65) }, "nsid: has 65 octets"},
+		{"a rate limit", func(c *Config) { c.RateLimit = RateLimit{Responses: 100, Exempt: []string{"10.0.0.0/8", "2001:db8::1"}} }, ""},
+		{"a rate limit without a rate", func(c *Config) { c.RateLimit.Slip = 2 }, "rate_limit.responses: is missing"},
+		{"too much", func(c *Config) { c.RateLimit.Responses = 2_000_000 }, "rate_limit.responses: is 2000000: write 1 to 1000000"},
+		{"a burst of hours", func(c *Config) { c.RateLimit = RateLimit{Responses: 1, Burst: 4000} }, "rate_limit.burst: is 4000: write 1 to 3600"},
+		{"a prefix of IPv4", func(c *Config) { c.RateLimit = RateLimit{Responses: 1, IPv4Prefix: 33} }, "rate_limit.ipv4_prefix: is 33: write 1 to 32"},
+		{"no network", func(c *Config) { c.RateLimit = RateLimit{Responses: 1, Exempt: []string{"example"}} }, "rate_limit.exempt[0]: "},
+		{"a limit for nothing", func(c *Config) { c.Protocols, c.RateLimit.Responses = []string{"tcp"}, 1 }, `rate_limit: is of no use: it is for "udp"`},
 		{"PROXY protocol", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "2001:db8::1"} }, ""},
 		{"PROXY protocol of nobody", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "balancer"} }, `proxy_protocol[1]: "balancer" is not a prefix`},
 		{"PROXY protocol over QUIC", func(c *Config) {

@@ -106,6 +106,7 @@ type entrance struct {
 	counters  *counters
 	queries   *querylog.Log // nil when queries are not logged
 	optional  optional
+	limiter   *limiter // nil: there is no limit
 	maxUDP    int
 	waiting   quota
 	jobs      *jobs
@@ -137,7 +138,15 @@ func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, 
 		rcode, ok = message.FORMERR, false
 	}
 	if j.asked = (asked{}); len(q.Options) > 0 || rcode == message.FORMERR {
-		if out, done := e.readOptions(j, rcode); done {
+		e.readOptions(j, rcode)
+	}
+	if e.limiter != nil && rcode != message.Ignore {
+		if out, done := e.limit(j); done {
+			return out, false
+		}
+	}
+	if j.asked.cookie || j.asked.empty {
+		if out, done := e.answerOptions(j); done {
 			return out, false
 		}
 	}

@@ -110,6 +110,9 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 				jar: env.Cookies, require: config.Cookies == CookiesRequire && t == message.UDP, nsid: []byte(config.NSID),
 			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
 		}
+		if t == message.UDP {
+			e.limiter = config.newLimiter(env.Now())
+		}
 		e.idle.Store(int64(config.TCPIdleTimeout))
 		return e
 	}

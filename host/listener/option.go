@@ -18,6 +18,7 @@ type optional struct {
 type asked struct {
 	room   int // octets that the answers to the options take, over UDP
 	nsid   bool
+	empty  bool         // there is no question, which is no mistake with a cookie
 	cookie bool         // has one
 	state  cookie.State // of that
 	answer [cookie.Size]byte
@@ -26,14 +27,13 @@ type asked struct {
 // proven reports whether the client has shown that its address is its own.
 func (a *asked) proven() bool { return a.cookie && a.state == cookie.Good }
 
-// readOptions looks at the options of a query, for which Parse has said rcode. When there is no more to do for the query than that asks for, it returns
-// the response and true.
-func (e *entrance) readOptions(j *job, rcode uint16) (out []byte, done bool) {
+// readOptions looks at the options of a query, for which Parse has said rcode.
+func (e *entrance) readOptions(j *job, rcode uint16) {
 	if e.optional.jar == nil && len(e.optional.nsid) == 0 || rcode == message.Ignore {
-		return nil, false
+		return
 	}
 	q, a := &j.exchange.Query, &j.asked
-	empty := rcode == message.FORMERR && e.optional.jar != nil && q.ParseEmpty(j.query)
+	a.empty = rcode == message.FORMERR && e.optional.jar != nil && q.ParseEmpty(j.query)
 	for number, data, rest, ok := message.NextOption(q.Options); ok; number, data, rest, ok = message.NextOption(rest) {
 		switch {
 		case number == message.OptionNSID && len(e.optional.nsid) > 0:
@@ -50,13 +50,18 @@ func (e *entrance) readOptions(j *job, rcode uint16) (out []byte, done bool) {
 	if a.nsid = a.nsid && (!e.optional.require || a.proven()); a.nsid { // who is not proven gets little more than what was sent
 		a.room += 4 + len(e.optional.nsid)
 	}
+}
+
+// answerOptions returns the response and true, when there is no more to do for a query than what its options ask for.
+func (e *entrance) answerOptions(j *job) (out []byte, done bool) {
+	a := &j.asked
 	switch {
 	case a.cookie && a.state == cookie.Malformed: // RFC 7873 section 5.2.2
 		e.counters.malformed.Inc()
 		return e.refuse(j, message.FORMERR, nil), true
-	case empty && a.state == cookie.Bad: // RFC 7873 section 5.4
+	case a.empty && a.state == cookie.Bad: // RFC 7873 section 5.4
 		return e.refuse(j, message.BADCOOKIE, nil), true
-	case empty:
+	case a.empty:
 		return e.refuse(j, message.NOERROR, nil), true
 	}
 	return nil, false
@@ -68,10 +73,7 @@ func (e *entrance) demandCookie(j *job) []byte {
 	if j.asked.cookie {
 		return e.refuse(j, message.BADCOOKIE, nil)
 	}
-	r := &j.exchange.Response
-	r.SetRCODE(j.scratch[:0], &j.exchange.Query, message.NOERROR)
-	r.Message[2] |= message.FlagTC >> 8
-	return e.finish(j)
+	return e.sendToTCP(j)
 }
 
 // paddingBlock is what responses over encrypted transports are padded to, in octets (RFC 8467 section 4.1).

@@ -36,6 +36,7 @@ type tally struct {
 	dropped   atomic.Uint64 // by a filter
 	ignored   atomic.Uint64
 	cookies   [cookie.States]atomic.Uint64
+	limited   [limitedKinds]atomic.Uint64
 	_         [64]byte // no cache line is shared with the next one
 }
 
@@ -77,6 +78,7 @@ var (
 	descDropped   = desc("dropped_total", "Queries that a filter left without a response.")
 	descIgnored   = desc("ignored_total", "Messages without a response because they are no query: shorter than a header, or responses.")
 	descCookies   = desc("cookies_total", "Queries with a DNS cookie (RFC 7873), by what it says.", "state")
+	descLimited   = desc("rate_limited_total", "Queries of networks that had had what rate_limit gives them, by what became of them.", "action")
 	descResponses = desc("responses_total", "Responses by RCODE.", "rcode")
 	descDuration  = desc("duration_seconds", "From the query to its response.")
 	descOctets    = desc("response_octets", "Size of responses.")
@@ -88,7 +90,7 @@ func desc(name, help string, more ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descDropped, descIgnored, descCookies, descResponses, descDuration, descOctets} {
+	for _, d := range []*prometheus.Desc{descQueries, descDropped, descIgnored, descCookies, descLimited, descResponses, descDuration, descOctets} {
 		out <- d
 	}
 }
@@ -106,6 +108,7 @@ func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 	var octets, dropped, ignored, total uint64
 	var duration time.Duration
 	var cookies [cookie.States]uint64
+	var limits [limitedKinds]uint64
 	var rcodes [len(shownRCODEs) + 1]uint64
 	durations, sizes := make([]uint64, len(durationBounds)+1), make([]uint64, len(octetsBounds)+1)
 	for i := range t {
@@ -116,6 +119,9 @@ func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 		duration += time.Duration(s.duration.Load())
 		for state := range s.cookies {
 			cookies[state] += s.cookies[state].Load()
+		}
+		for kind := range s.limited {
+			limits[kind] += s.limited[kind].Load()
 		}
 		for r := range s.responses {
 			for d := range s.responses[r] {
@@ -132,11 +138,14 @@ func (t *tallies) collect(l label, out chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v uint64, more ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{l.listener, l.transport}, more...)...)
 	}
-	count(descQueries, total+dropped+ignored)
+	count(descQueries, total+dropped+ignored+limits[limitedDropped])
 	count(descDropped, dropped)
 	count(descIgnored, ignored)
 	for state, n := range cookies {
 		count(descCookies, n, cookie.State(state).String())
+	}
+	for kind, n := range limits {
+		count(descLimited, n, limited(kind).String())
 	}
 	for r, rcode := range shownRCODEs {
 		count(descResponses, rcodes[r], message.RCODEString(rcode))
