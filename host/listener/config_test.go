@@ -55,7 +55,9 @@ func TestConfigValidate(t *testing.T) {
 		{"unknown mode of cookies", func(c *Config) { c.Cookies = "true" }, `cookies: "true": write "on", "off" or "require"`},
 		{"a secret for nothing", func(c *Config) { c.Cookies, c.CookieSecret = "off", "secret" }, "cookie_secret: is of no use"},
 		{"a long name", func(c *Config) { c.NSID = strings.Repeat("n", 65) }, "nsid: has 65 octets"},
-		{"a rate limit", func(c *Config) { c.RateLimit = RateLimit{Responses: 100, Exempt: []string{"10.0.0.0/8", "2001:db8::1"}} }, ""},
+		{"a rate limit", func(c *Config) {
+			c.RateLimit = RateLimit{Responses: 100, Exempt: []string{"10.0.0.0/8", "2001:db8::1"}}
+		}, ""},
 		{"a rate limit without a rate", func(c *Config) { c.RateLimit.Slip = 2 }, "rate_limit.responses: is missing"},
 		{"too much", func(c *Config) { c.RateLimit.Responses = 2_000_000 }, "rate_limit.responses: is 2000000: write 1 to 1000000"},
 		{"a burst of hours", func(c *Config) { c.RateLimit = RateLimit{Responses: 1, Burst: 4000} }, "rate_limit.burst: is 4000: write 1 to 3600"},
