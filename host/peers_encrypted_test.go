@@ -16,7 +16,7 @@ import (
 
 // TestPeersProxy: kdig says in whose name it asks.
 func TestPeersProxy(t *testing.T) {
-	balanced := loopback.Address(t)
+	balanced := loopback.Common(t)
 	startWeir(t, `
 [[listener]]
 address = %q
@@ -54,12 +54,12 @@ zones = ["home"]
 
 // TestPeersEncrypted: kdig and curl ask over TLS, HTTPS and QUIC. kdig checks the certificate, and pads what it asks over TLS and QUIC.
 func TestPeersEncrypted(t *testing.T) {
-	dir, secure, https := t.TempDir(), loopback.Address(t), loopback.Address(t)
+	dir, secure, https := t.TempDir(), loopback.Common(t), loopback.Common(t)
 	authority := testcert.New(t)
 	certificate, key := authority.Write(dir, "dns.example")
 	ca := write(t, filepath.Join(dir, "ca.pem"), string(authority.PEM()))
 	web := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "reached "+r.Host) }), ReadHeaderTimeout: time.Minute}
-	webAddr := loopback.Address(t)
+	webAddr := loopback.Common(t)
 	web.Addr = webAddr
 	go web.ListenAndServe() //nolint:errcheck // the client sees when there is none
 	defer web.Close()

@@ -85,7 +85,7 @@ func write(t *testing.T, path, text string) string {
 
 // startKnotd serves peer.test.
 func startKnotd(t *testing.T) string {
-	dir, addr := t.TempDir(), loopback.Address(t)
+	dir, addr := t.TempDir(), loopback.Common(t)
 	text := strings.Repeat("0123456789", 25)
 	write(t, filepath.Join(dir, "peer.zone"), fmt.Sprintf(peerZone, text, text, text, text, text, text, text, text))
 	host, port, _ := strings.Cut(addr, ":")
@@ -106,7 +106,7 @@ zone:
 
 // startUnbound serves names under local.test, and passes peer.test on to knotd.
 func startUnbound(t *testing.T, knotd string) string {
-	dir, addr := t.TempDir(), loopback.Address(t)
+	dir, addr := t.TempDir(), loopback.Common(t)
 	host, port, _ := strings.Cut(addr, ":")
 	conf := write(t, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
   interface: %s@%s
@@ -134,7 +134,7 @@ stub-zone:
 }
 
 func startWeir(t *testing.T, format string, args ...any) string {
-	dir, addr := t.TempDir(), loopback.Address(t)
+	dir, addr := t.TempDir(), loopback.Common(t)
 	write(t, filepath.Join(dir, "home.zone"), `$ORIGIN home.arpa.
 $TTL 300
 @   IN SOA ns hostmaster 1 3600 600 86400 60

@@ -33,7 +33,7 @@ func secrets(t *testing.T) (ca, certificate, key string) {
 
 // startSecretUnbound answers from local data, over UDP, TLS and HTTPS.
 func startSecretUnbound(t *testing.T, certificate, key string) (plain, dot, doh string) {
-	dir, plain, dot, doh := t.TempDir(), loopback.Address(t), loopback.Address(t), loopback.Address(t)
+	dir, plain, dot, doh := t.TempDir(), loopback.Common(t), loopback.Common(t), loopback.Common(t)
 	at := func(addr string) string { return strings.Replace(addr, ":", "@", 1) }
 	port := func(addr string) string { return addr[strings.Index(addr, ":")+1:] }
 	conf := write(t, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
@@ -72,7 +72,7 @@ remote-control:
 
 // startDnsdist passes queries on to knotd, from UDP, TLS and HTTPS.
 func startDnsdist(t *testing.T, knotd, certificate, key string) (dot, doh string) {
-	dir, plain, dot, doh := t.TempDir(), loopback.Address(t), loopback.Address(t), loopback.Address(t)
+	dir, plain, dot, doh := t.TempDir(), loopback.Common(t), loopback.Common(t), loopback.Common(t)
 	conf := write(t, filepath.Join(dir, "dnsdist.conf"), fmt.Sprintf(`setLocal(%q)
 addTLSLocal(%q, %[3]q, %[4]q)
 addDOHLocal(%[5]q, %[3]q, %[4]q, "/dns-query")

@@ -77,6 +77,7 @@ func TestLines(t *testing.T) {
 // No name makes a line that is more than one, or that a reader takes apart wrongly.
 func FuzzLines(f *testing.F) {
 	f.Add([]byte("\x03www\x07example\x03com\x00"), uint16(1), uint16(1))
+	f.Add([]byte("\x03www\x07exaMple\x03com\x00"), uint16(1), uint16(1))
 	f.Add([]byte("\x05a\"\\\n \x04\x00\xff{}\x00"), uint16(65280), uint16(255))
 	f.Fuzz(func(t *testing.T, name []byte, qtype, class uint16) {
 		query := make([]byte, 12, 300)
@@ -99,8 +100,11 @@ func FuzzLines(f *testing.F) {
 		if err := json.Unmarshal(line, &object); err != nil || bytes.Count(line, []byte("\n")) != 1 {
 			t.Fatalf("%v: %q", err, line)
 		}
-		if back, err := message.ParseName(object.Name); err != nil || !bytes.Equal(back, q.Name) {
+		if back, err := message.ParseName(object.Name); err != nil || !bytes.Equal(back, q.Key) {
 			t.Errorf("%q came back as %q, %v", q.Name, back, err)
+		}
+		if object.Name != message.NameString(q.Name) { // in the case in which it was asked
+			t.Errorf("%q is logged as %q", q.Name, object.Name)
 		}
 		if object.Type != dns.Type(q.Type).String() {
 			t.Errorf("type %q", object.Type)

@@ -25,8 +25,19 @@ var given atomic.Uint32
 // are both free.
 func Address(t testing.TB) string {
 	t.Helper()
+	return find(t, Host())
+}
+
+// Common is Address at 127.0.0.1, for whoever has a certificate for that, or writes it down elsewhere. Another process may be given the same.
+func Common(t testing.TB) string {
+	t.Helper()
+	return find(t, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+}
+
+func find(t testing.TB, ip netip.Addr) string {
+	t.Helper()
 	for range last - first {
-		addr := netip.AddrPortFrom(Host(), uint16(first+given.Add(1)%(last-first)))
+		addr := netip.AddrPortFrom(ip, uint16(first+given.Add(1)%(last-first)))
 		ok, err := free(addr)
 		if err != nil {
 			t.Fatal(err)

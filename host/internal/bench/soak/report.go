@@ -13,8 +13,9 @@ import (
 // drift is how much of itself a figure may grow or shrink over the whole run, by the line through all samples.
 const drift = 0.05
 
-// leastForDrift is the shortest run that says something about it; over a shorter one, it is printed and no more.
-const leastForDrift = 5 * time.Minute
+// leastToJudge is the shortest run that says something about that, and about what a machine that is busy with something else can cause: queries that are lost, and
+// SERVFAIL. Over a shorter one they are printed and no more, and only wrong answers decide.
+const leastToJudge = 5 * time.Minute
 
 // settles is how long weir has then until it counts.
 const settles = 2 * time.Minute
@@ -147,10 +148,16 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		fmt.Fprintf(out, "and %d failures more, which nobody looked at\n", o.more)
 	}
 	verdict(kinds[wrong] == 0, "%d wrong answers, want 0", kinds[wrong])
+	verdict(right > 0, "%d of %d queries answered right, want some", right, sent)
+	if took < leastToJudge {
+		verdict = func(_ bool, format string, args ...any) {
+			fmt.Fprintf(out, "%-8s %s, in a longer run\n", "", fmt.Sprintf(format, args...))
+		}
+	}
 	verdict(kinds[lost]+o.more == 0, "%d queries lost, want 0", kinds[lost]+o.more)
 	verdict(kinds[servfail] == 0, "%d SERVFAIL that nothing explains, want 0", kinds[servfail])
-	verdict(right > sent*9/10, "%d of %d queries answered right, want 90%%: the load was borne, and something was shown", right, sent)
-	if took >= leastForDrift {
+	verdict(right > sent*9/10, "%d of %d queries answered right, want 90%%: the load was borne", right, sent)
+	if took >= leastToJudge {
 		w.forget(settles)
 	}
 	for i, m := range watched {
@@ -160,13 +167,8 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 			change = last/first - 1
 		}
 		good := change >= -drift && change <= drift
-		said := fmt.Sprintf("%s: %.0f at first, %.0f in the end, %+.1f%%, by the line through %d samples from %.0f to %.0f; want ±%.0f%%", m.name, first, last, 100*change,
+		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the line through %d samples from %.0f to %.0f; want ±%.0f%%", m.name, first, last, 100*change,
 			len(w.at), slices.Min(w.values[i]), slices.Max(w.values[i]), 100*drift)
-		if took < leastForDrift {
-			fmt.Fprintf(out, "%-8s %s, in a longer run\n", "", said)
-			continue
-		}
-		verdict(good, "%s", said)
 	}
 	return ok
 }
