@@ -219,27 +219,16 @@ func TestExplainOddNames(t *testing.T) {
 
 // TestExplainCookies: where cookies are required, the trail says so, and for whom the rest of it holds.
 func TestExplainCookies(t *testing.T) {
-	s := hot(t, 1, 1)
-	says := func(over message.Transport) bool {
-		t.Helper()
-		trail, err := s.Explain(t.Context(), explain.Question{Name: "www.test", Over: over})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return slices.ContainsFunc(trail.Steps, func(s explain.Step) bool {
-			return s.Event == "cookie" && strings.Contains(s.Text, "listener[0].cookies")
-		})
-	}
-	if says(message.UDP) {
-		t.Error("not required, and told")
-	}
-	s.current.file.Listeners[0].Cookies = listener.CookiesRequire
-	if !says(message.UDP) || says(message.TCP) {
-		t.Error("required over UDP, and not told for UDP alone")
-	}
+	testExplainListener(t, func(l *listener.Config) { l.Cookies = listener.CookiesRequire }, "cookie", "listener[0].cookies")
 }
 
 func TestExplainRateLimit(t *testing.T) {
+	testExplainListener(t, func(l *listener.Config) { l.RateLimit.Responses = 50 }, "rate limit", "a network gets 50 responses a second, and 100 at once")
+}
+
+// testExplainListener holds that what a listener does to queries over UDP alone is told when it is set, and for these alone.
+func testExplainListener(t *testing.T, set func(*listener.Config), event, text string) {
+	t.Helper()
 	s := hot(t, 1, 1)
 	says := func(over message.Transport) bool {
 		t.Helper()
@@ -247,16 +236,14 @@ func TestExplainRateLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.ContainsFunc(trail.Steps, func(s explain.Step) bool {
-			return s.Event == "rate limit" && strings.Contains(s.Text, "a network gets 50 responses a second, and 100 at once")
-		})
+		return slices.ContainsFunc(trail.Steps, func(s explain.Step) bool { return s.Event == event && strings.Contains(s.Text, text) })
 	}
 	if says(message.UDP) {
-		t.Error("there is no limit, and it is told")
+		t.Error("not set, and told")
 	}
-	s.current.file.Listeners[0].RateLimit.Responses = 50
+	set(&s.current.file.Listeners[0])
 	if !says(message.UDP) || says(message.TCP) {
-		t.Error("limited over UDP, and not told for UDP alone")
+		t.Error("set, and not told for UDP alone")
 	}
 }
 

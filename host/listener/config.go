@@ -433,9 +433,12 @@ func (m *Matchers) Find(q *message.Query) (scope int, key string, ok bool) {
 }
 
 // proxies returns the matcher for c.ProxyProtocol. c has been validated.
-func (c Config) proxies() *Scopes {
+func (c Config) proxies() *Scopes { return networksOf(c.ProxyProtocol) }
+
+// networksOf has prefixes and addresses that were validated, all in one scope.
+func networksOf(texts []string) *Scopes {
 	var prefixes []netip.Prefix
-	for _, text := range c.ProxyProtocol {
+	for _, text := range texts {
 		if p, err := parsePrefix(text); err == nil {
 			prefixes = append(prefixes, p)
 		}

@@ -3,7 +3,6 @@ package listener
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -19,7 +18,7 @@ type RateLimit struct {
 	// Burst is how many it gets at once; the default is twice Responses.
 	Burst int `koanf:"burst"`
 	// Slip is what becomes of the others: one in so many is answered with TC, which sends whoever meant it to TCP, and the rest gets nothing. 1, the
-	// default, answers each, with no more octets than were sent; 0 stands for the default, and -1 answers none.
+	// default, answers each, with no more octets than were sent, or a server cookie more; 0 stands for the default, and -1 answers none.
 	Slip int `koanf:"slip"`
 	// IPv4Prefix and IPv6Prefix are the bits of an address that make a network; the defaults are 24 and 56.
 	IPv4Prefix int `koanf:"ipv4_prefix"`
@@ -97,14 +96,8 @@ func (c Config) newLimiter(now time.Time) *limiter {
 	}
 	l := &limiter{slip: r.Slip, logOnly: r.LogOnly}
 	l.rate = rate.New(rate.Limit{PerSecond: r.Responses, Burst: r.Burst, IPv4: r.IPv4Prefix, IPv6: r.IPv6Prefix}, now)
-	var exempt []netip.Prefix
-	for _, text := range r.Exempt {
-		if p, err := parsePrefix(text); err == nil {
-			exempt = append(exempt, p)
-		}
-	}
-	if len(exempt) > 0 {
-		l.exempt = NewScopes(exempt, make([]int, len(exempt)))
+	if len(r.Exempt) > 0 {
+		l.exempt = networksOf(r.Exempt)
 	}
 	return l
 }
@@ -155,6 +148,7 @@ func (e *entrance) limit(j *job) (out []byte, done bool) {
 	}
 	switch kind {
 	case limitedSlipped:
+		j.asked.nsid = false // who forges addresses wins nothing by asking for it
 		return e.sendToTCP(j), true
 	case limitedDropped:
 		if e.queries != nil {

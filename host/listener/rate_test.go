@@ -2,11 +2,13 @@ package listener
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -86,6 +88,19 @@ func mustBegin(t *testing.T, e *entrance, j *job, msg []byte, from netip.AddrPor
 		t.Fatal("not answered")
 	}
 	return append([]byte(nil), out...)
+}
+
+// TestRateLimitOptions: what is sent to TCP has a server cookie at most that the query had not, whatever it asks for.
+func TestRateLimitOptions(t *testing.T) {
+	r := start(t, nil, Config{NSID: strings.Repeat("n", maxNSID), RateLimit: RateLimit{Responses: 1, Burst: 1}})
+	c := r.dial(t, "udp")
+	msg := withOptions(t, "www.example", &dns.EDNS0_NSID{Code: dns.EDNS0NSID}, cookieOption(clientCookie))
+	exchange(t, c, msg)
+	out := exchange(t, c, msg)
+	m := unpack(t, out)
+	if _, nsid := options(m); !m.Truncated || nsid != "" || len(out) > len(msg)+cookie.Size-cookie.ClientSize {
+		t.Errorf("got %d octets for %d: %v", len(out), len(msg), m)
+	}
 }
 
 // TestRateLimitServed has real queries over UDP limited, and counts them.

@@ -3,6 +3,8 @@ package message
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // notes is a sender that notes what it has to send, and adds more when it is told to.
@@ -71,4 +73,26 @@ func TestBatchDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
+}
+
+// TestBatchNow: between two Flushes it is always the time of the first question, and without a batch it is the time.
+func TestBatchNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b, none *Batch = new(Batch), nil
+		start := time.Now()
+		if got := b.Now(); !got.Equal(start) {
+			t.Errorf("at first: got %v, want %v", got, start)
+		}
+		<-time.After(time.Millisecond)
+		if got := b.Now(); !got.Equal(start) {
+			t.Errorf("later: got %v, want %v", got, start)
+		}
+		if got := none.Now(); !got.Equal(start.Add(time.Millisecond)) {
+			t.Errorf("without a batch: got %v, want a millisecond later", got)
+		}
+		b.Flush()
+		if got := b.Now(); !got.Equal(start.Add(time.Millisecond)) {
+			t.Errorf("after Flush: got %v, want a millisecond later", got)
+		}
+	})
 }
