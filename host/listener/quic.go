@@ -12,6 +12,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -50,7 +51,7 @@ type guestKey struct{}
 func newGuest(addr netip.AddrPort, code quic.ApplicationErrorCode) *guest {
 	g := new(guest)
 	g.addr, g.client = addr, clientOf(addr.Addr())
-	g.idleSince.Store(time.Now().UnixNano())
+	g.idleSince.Store(int64(due.At(time.Now())))
 	g.ending, g.endSoon = context.WithCancel(context.Background())
 	g.cut = func() {
 		if conn := g.conn.Load(); conn != nil {

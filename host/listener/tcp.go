@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -52,7 +53,7 @@ type connection struct {
 func newConnection(l *Listener, e *entrance, nc net.Conn, addr netip.AddrPort) *connection {
 	c := &connection{conn: nc, socket: nc, in: e, listener: l}
 	c.addr, c.client = addr, clientOf(addr.Addr())
-	c.idleSince.Store(time.Now().UnixNano())
+	c.idleSince.Store(int64(due.At(time.Now())))
 	c.cut, c.stop = func() { nc.Close() }, c.drain
 	return c
 }
@@ -237,7 +238,7 @@ func (c *connection) await() {
 	c.flush()
 	switch {
 	case c.to == 0:
-		c.setReadDeadline(time.Unix(0, c.idleSince.Load()).Add(c.listener.config.TCPIdleTimeout))
+		c.setReadDeadline(due.Moment(c.idleSince.Load()).Time().Add(c.listener.config.TCPIdleTimeout))
 	case !c.started: // one deadline for the whole message, or an octet now and then would hold the connection
 		c.started = true
 		c.setReadDeadline(time.Now().Add(c.listener.messageTimeout))
@@ -299,10 +300,10 @@ func (c *connection) read() error {
 func (c *connection) expired() bool {
 	now := time.Now()
 	if c.inFlight.Load() > 0 {
-		c.idleSince.Store(now.UnixNano())
+		c.idleSince.Store(int64(due.At(now)))
 		return false
 	}
-	return now.Sub(time.Unix(0, c.idleSince.Load())) >= c.listener.config.TCPIdleTimeout
+	return now.Sub(due.Moment(c.idleSince.Load()).Time()) >= c.listener.config.TCPIdleTimeout
 }
 
 // setReadDeadline sets a deadline, unless that of the listener's end is earlier. drain may come between any two lines.

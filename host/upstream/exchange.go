@@ -412,7 +412,7 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 	s := t.server
 	if s.transport == UDP {
 		if reason == reasonCase {
-			s.noCase.Store(now.Add(quirkMemory).UnixNano())
+			s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 		}
 		x.fail(t, causeBroken, now)
 		return
@@ -445,7 +445,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	}
 	if t.over != UDP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
-		s.noCase.Store(now.Add(quirkMemory).UnixNano())
+		s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 	}
 	switch {
 	case truncated && t.over == UDP && s.transport != UDP:
@@ -460,7 +460,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
-		s.noEDNS.Store(now.Add(quirkMemory).UnixNano())
+		s.noEDNS.Store(int64(due.At(now.Add(quirkMemory))))
 	}
 	return true
 }
