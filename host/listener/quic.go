@@ -97,6 +97,8 @@ func (s *quicServer) serve(ctx context.Context, config *tls.Config, unidirection
 			break
 		}
 		all.Go(func() {
+			defer s.in.survive()
+			defer conn.CloseWithError(s.code, "") //nolint:errcheck // it has none; after a panic the connection is open still
 			g := conn.Context().Value(guestKey{}).(*guest)
 			g.conn.Store(conn)
 			result, state := s.in.counters.whole, conn.ConnectionState().TLS

@@ -66,24 +66,31 @@ func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *ent
 		if err != nil {
 			return
 		}
-		c := newConnection(l, e, nc, addr)
-		proxied := l.isProxy(addr.Addr())
-		if proxied {
-			c.client = netip.Prefix{}
-		}
-		if !l.enter(e, &c.member) {
-			nc.Close()
-			continue
-		}
-		all.Go(func() {
-			defer l.leave(e, &c.member)
-			defer nc.Close()
-			if (!proxied || c.introduce()) && (config == nil || c.handshake(config)) {
-				use(c)
-			}
-			c.linger()
-		})
+		l.serveStream(all, e, nc, addr, config, use)
 	}
+}
+
+// serveStream serves a connection on a goroutine of its own, if there is room for it.
+func (l *Listener) serveStream(all *sync.WaitGroup, e *entrance, nc net.Conn, addr netip.AddrPort, config *tls.Config, use func(*connection)) {
+	defer e.survive()
+	c := newConnection(l, e, nc, addr)
+	proxied := l.isProxy(addr.Addr())
+	if proxied {
+		c.client = netip.Prefix{}
+	}
+	if !l.enter(e, &c.member) {
+		nc.Close()
+		return
+	}
+	all.Go(func() {
+		defer e.survive()
+		defer l.leave(e, &c.member)
+		defer nc.Close()
+		if (!proxied || c.introduce()) && (config == nil || c.handshake(config)) {
+			use(c)
+		}
+		c.linger()
+	})
 }
 
 // accept returns the next TCP connection. An error means that there will be none.
@@ -131,6 +138,7 @@ func (l *Listener) leave(e *entrance, m *member) {
 
 // serve answers the queries of a connection until one side ends it, and returns when all of them are answered.
 func (c *connection) serve(work context.Context) {
+	defer c.done.Wait() // a client that has closed its side only still gets its responses
 	for {
 		msg, err := c.next()
 		if err != nil {
@@ -139,7 +147,6 @@ func (c *connection) serve(work context.Context) {
 		c.handle(work, msg)
 	}
 	c.flush()
-	c.done.Wait() // a client that has closed its side only still gets its responses
 }
 
 // handle answers a query, or leaves it to a goroutine when it has to wait. Without a place for that the connection waits itself, so that
@@ -157,6 +164,7 @@ func (c *connection) handle(work context.Context, msg []byte) {
 	}
 	if c.inFlight.Load() <= int64(c.listener.config.TCPMaxInFlight) && e.waiting.take() {
 		c.done.Go(func() {
+			defer e.survive()
 			defer e.waiting.release()
 			c.complete(work, j)
 		})
@@ -167,9 +175,9 @@ func (c *connection) handle(work context.Context, msg []byte) {
 }
 
 func (c *connection) complete(work context.Context, j *job) {
+	defer c.finished(j)
 	c.collect(c.in.complete(work, j))
 	c.flush()
-	c.finished(j)
 }
 
 func (c *connection) finished(j *job) {
