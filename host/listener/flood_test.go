@@ -114,16 +114,24 @@ func TestHTTP2Floods(t *testing.T) {
 // TestIdleStreams: streams of DNS over QUIC that are opened, and bring no whole query, take bounded memory and end in the time that a message has; meanwhile others are
 // answered, those who come new among them.
 func TestIdleStreams(t *testing.T) {
-	const connections = 20
+	const connections = 10
 	config := overQUIC()
 	config.TCPMaxClients, config.TCPMaxPerClient = connections+5, connections+5
-	r := startSecured(t, nil, config)
-	known := r.dialQUIC(t, r.client("doq"))
+	r := startSecured(t, func(l *Listener) { l.handshakeTimeout, l.messageTimeout = time.Minute, time.Second }, config)
+	dial := func() *quic.Conn { // a slow machine is no reason to give up
+		c, err := quic.DialAddr(t.Context(), r.addr, r.client("doq"), &quic.Config{HandshakeIdleTimeout: time.Minute, MaxIdleTimeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.CloseWithError(0, "") })
+		return c
+	}
+	known := dial()
 	exchangeQUIC(t, known, mt0())
 	before := held()
 	var all []*quic.Conn
 	for range connections {
-		c := r.dialQUIC(t, r.client("doq"))
+		c := dial()
 		all = append(all, c)
 		for range maxStreams {
 			open(t, c, []byte{0}, false)
@@ -131,10 +139,10 @@ func TestIdleStreams(t *testing.T) {
 	}
 	grown := held() - before
 	begun := time.Now()
-	exchangeQUIC(t, r.dialQUIC(t, r.client("doq")), mt0())
+	exchangeQUIC(t, dial(), mt0())
 	took := time.Since(begun)
 	exchangeQUIC(t, known, mt0())
-	if grown > connections*maxStreams*25<<10 { // 50 MB of 2,000, on both sides of the test: 25 KiB each
+	if grown > connections*maxStreams*25<<10 { // on both sides of the test
 		t.Errorf("memory grew by %d KiB", grown>>10)
 	}
 	t.Logf("%d idle streams: memory grew by %d KiB, client and listener; a new client is answered after %v", connections*maxStreams, grown>>10, took)
@@ -159,8 +167,10 @@ func TestManySlowClients(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	t.Logf("%d slow clients: memory grew by %d KiB, clients and listener; a new client is answered after %v", clients, grown>>10, time.Since(begun))
-	if got := r.metric(t, "connections", "tcp"); got > places {
-		t.Errorf("%v connections are open, want %d at most", got, places)
+	for end := time.Now().Add(limit); r.metric(t, "connections", "tcp") > places; runtime.Gosched() { // those that made room end in a moment
+		if time.Now().After(end) {
+			t.Fatalf("%v connections are open, want %d at most", r.metric(t, "connections", "tcp"), places)
+		}
 	}
 	if grown > clients*20<<10 {
 		t.Errorf("memory grew by %d KiB", grown>>10)
