@@ -23,6 +23,7 @@ import (
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/cookie"
+	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/sandbox"
@@ -56,8 +57,9 @@ type Server struct {
 	current   *generation
 	listeners []*listening // in the order of the configuration
 	running   context.Context
-	sandbox   *sandbox.Report // nil before Confine
-	failed    chan error      // a listener that ended by itself
+	sandbox   *sandbox.Report  // nil before Confine
+	failed    chan error       // a listener that ended by itself
+	inherited *inherit.Sockets // for Listen; nil afterwards
 }
 
 // listening is a listener, and what it was made from.
@@ -160,6 +162,14 @@ func (m *metrics) reloaded(number uint64, now time.Time) {
 	m.loaded.Set(float64(now.UnixNano()) / 1e9)
 }
 
+// Inherit has Listen take sockets that are bound already, where their addresses are those of the configuration. What is not taken stays in from, and is the
+// caller's to close. from may be nil.
+func (s *Server) Inherit(from *inherit.Sockets) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inherited = from
+}
+
 // Listen fills the caches that have a snapshot, and binds all sockets, those of the admin address too. When it fails, none stays bound.
 func (s *Server) Listen(ctx context.Context) error {
 	s.mu.Lock()
@@ -170,6 +180,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 	}
 	s.current.warm(ctx)
+	defer func() { s.inherited = nil }()
 	var err error
 	if s.listeners, err = s.bind(ctx, s.current, nil); err != nil {
 		return err
@@ -178,7 +189,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	if f.Admin.Address == "" {
 		return nil
 	}
-	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.log); err != nil {
+	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.inherited, s.log); err != nil {
 		return errors.Join(err, s.unlisten())
 	}
 	return nil
@@ -204,7 +215,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
 			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
-			Cookies: s.cookies,
+			Cookies: s.cookies, Inherited: s.inherited,
 		})
 		if err == nil {
 			err = l.listener.Listen(ctx)

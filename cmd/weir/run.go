@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/weirdns/weir/host"
 	"github.com/weirdns/weir/host/config"
+	"github.com/weirdns/weir/host/inherit"
 )
 
 const defaultFile = "config.toml"
@@ -32,7 +34,8 @@ taking queries, answers those that are in flight, and ends; a second signal ends
 On SIGHUP, and with watch = true when the file changes, weir reads the file again and goes on with it, without losing a query. If anything is wrong
 with the file, that is logged, and weir goes on as before.
 
-Under systemd, weir tells when it is ready, reloads and stops (Type=notify-reload). On Linux it gives up what it doesn't need of the system once it has its
+Under systemd, weir tells when it is ready, reloads and stops (Type=notify-reload), and takes the sockets of a socket unit (LISTEN_FDS) for the listeners at
+their addresses; one that no listener takes is an error. On Linux it gives up what it doesn't need of the system once it has its
 sockets, unless sandbox = false in [process].
 
 SIGHUP has the file of the log of queries begun anew as well, for those who rotate it.
@@ -44,6 +47,10 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			passed, err := inherit.FromEnvironment() // before anything opens files
+			if err != nil {
+				return err
+			}
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP) // before anything else, for the default is to end
 			f, log, err := load(cmd, args)
@@ -55,8 +62,13 @@ Keys of the file can be overridden by environment variables such as WEIR_LOG__LE
 			if err != nil {
 				return say(cmd, err)
 			}
+			s.Inherit(passed)
 			if err := s.Listen(ctx); err != nil {
 				return errors.Join(say(cmd, err), s.Close())
+			}
+			if left := passed.Left(); len(left) > 0 {
+				return errors.Join(fmt.Errorf("the service manager passed sockets that no listener takes: %s: add a [[listener]] with that address and protocol to %s, or delete them from the socket unit",
+					strings.Join(left, ", "), f.Path), s.Close())
 			}
 			s.Confine()
 			tick := time.NewTicker(watchInterval)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/cookie"
+	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/querylog"
 )
@@ -47,6 +48,8 @@ type Env struct {
 	Share bool
 	// Before is the listener whose place this one takes, nil if there is none. A Unix-domain socket with the same path is taken from it.
 	Before *Listener
+	// Inherited has sockets that are bound already. Those at the address of the listener are taken from it, instead of binding others. May be nil.
+	Inherited *inherit.Sockets
 }
 
 // Listener has the sockets of one [[listener]] of the configuration.
@@ -60,7 +63,7 @@ type Listener struct {
 	config  Config
 	env     Env
 	sockets []*socket
-	tcp     streams
+	tcp     inherit.Stream
 	file    *socketFile  // of a Unix-domain socket, else nil
 	udpIn   *entrance    // nil without UDP
 	tcpIn   *entrance    // nil without TCP
@@ -196,24 +199,33 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 	port := addr.Port()
 	at := func() string { return net.JoinHostPort(host, fmt.Sprint(port)) }
 	if l.tcpIn != nil || l.tlsIn != nil || l.httpsIn != nil {
-		config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
-		ln, err := config.Listen(ctx, "tcp"+family, at())
-		if err != nil {
-			return err
+		if l.tcp = l.env.Inherited.Stream("tcp"+family, at()); l.tcp == nil {
+			config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
+			ln, err := config.Listen(ctx, "tcp"+family, at())
+			if err != nil {
+				return err
+			}
+			l.tcp = ln.(*net.TCPListener)
 		}
-		l.tcp = ln.(*net.TCPListener)
 		if err := letShare(l.tcp); err != nil {
 			return err
 		}
 		port = uint16(l.tcp.Addr().(*net.TCPAddr).Port)
 	}
 	if l.quicIn != nil || l.httpsIn != nil {
-		config := net.ListenConfig{Control: controlUDP(l.env.Share)}
-		pc, err := config.ListenPacket(ctx, "udp"+family, at())
-		if err != nil {
-			return err
+		if conns := l.env.Inherited.Packets("udp"+family, at()); len(conns) > 0 {
+			l.packets = conns[0]
+			for _, c := range conns[1:] { // they were for plain DNS: one socket has all of QUIC
+				c.Close()
+			}
+		} else {
+			config := net.ListenConfig{Control: controlUDP(l.env.Share)}
+			pc, err := config.ListenPacket(ctx, "udp"+family, at())
+			if err != nil {
+				return err
+			}
+			l.packets = pc.(*net.UDPConn)
 		}
-		l.packets = pc.(*net.UDPConn)
 		if err := letShare(l.packets); err != nil {
 			return err
 		}
@@ -221,7 +233,15 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 	if l.udpIn == nil {
 		return nil
 	}
-	for i := range udpSockets() {
+	// What was inherited is served whatever the number is: the kernel goes on to spread queries over all of them.
+	for _, conn := range l.env.Inherited.Packets("udp"+family, at()) {
+		s, err := newSocket(conn)
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, s)
+	}
+	for i := len(l.sockets); i < udpSockets(); i++ {
 		s, err := bindUDP(ctx, "udp"+family, at(), l.env.Share || i > 0)
 		if err != nil && i > 0 {
 			break // fewer sockets serve as well

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/weirdns/weir/host/inherit"
 )
 
 const (
@@ -21,18 +23,6 @@ const (
 	maxSocketPath = 107
 	// backlog is how many connections wait to be accepted, as net has it on most systems.
 	backlog = 4096
-)
-
-// streams is a listening socket of TCP, or of the Unix domain.
-type streams interface {
-	net.Listener
-	syscall.Conn
-	SetDeadline(time.Time) error
-}
-
-var (
-	_ streams = (*net.TCPListener)(nil)
-	_ streams = (*net.UnixListener)(nil)
 )
 
 // SocketPath is the file of a Unix-domain socket that c.Address names, empty if it is an IP address and a port.
@@ -164,16 +154,20 @@ func (l *Listener) bindUnix() error {
 		if err := l.config.permit(path); err != nil {
 			return err
 		}
-		fd, err := duplicate(before.tcp)
+		file, err := inherit.Duplicate(before.tcp)
 		if err != nil {
 			return err
 		}
-		if l.tcp, err = unixListener(fd, path); err != nil {
+		if l.tcp, err = unixListener(file); err != nil {
 			return err
 		}
 		l.file = before.file
 		l.file.hold()
 		return nil
+	}
+	if ln := l.env.Inherited.Stream("unix", path); ln != nil {
+		l.tcp = ln
+		return l.adoptFile(path)
 	}
 	if err := clearStale(path); err != nil {
 		return err
@@ -203,7 +197,7 @@ func (l *Listener) bindUnix() error {
 		os.Remove(path)
 		return err
 	}
-	if l.tcp, err = unixListener(fd, path); err != nil {
+	if l.tcp, err = unixListener(os.NewFile(uintptr(fd), path)); err != nil {
 		os.Remove(path)
 		return err
 	}
@@ -211,9 +205,26 @@ func (l *Listener) bindUnix() error {
 	return nil
 }
 
-// unixListener makes a listener of fd, which it takes.
-func unixListener(fd int, path string) (streams, error) {
-	f := os.NewFile(uintptr(fd), path)
+// adoptFile takes the file of an inherited socket, if it goes with the socket. Otherwise whoever made it sees to it, unless the configuration says who may use it.
+func (l *Listener) adoptFile(path string) error {
+	owned := l.env.Inherited.Owns(path)
+	if owned || l.config.SocketMode != "" || l.config.SocketOwner != "" {
+		if err := l.config.permit(path); err != nil {
+			return err
+		}
+	}
+	if !owned {
+		return nil
+	}
+	info, err := os.Lstat(path)
+	if err == nil {
+		l.file = &socketFile{path: path, info: info, holders: 1}
+	}
+	return err
+}
+
+// unixListener makes a listener of the socket f, which it closes.
+func unixListener(f *os.File) (inherit.Stream, error) {
 	defer f.Close()
 	ln, err := net.FileListener(f)
 	if err != nil {
@@ -222,24 +233,6 @@ func unixListener(fd int, path string) (streams, error) {
 	u := ln.(*net.UnixListener)
 	u.SetUnlinkOnClose(false) // socketFile sees to that
 	return u, nil
-}
-
-// duplicate returns another descriptor of the socket.
-func duplicate(s syscall.Conn) (fd int, err error) {
-	c, err := s.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if e := c.Control(func(from uintptr) { fd, err = syscall.Dup(int(from)) }); e != nil {
-		return -1, e
-	}
-	if err != nil {
-		return -1, os.NewSyscallError("dup", err)
-	}
-	syscall.CloseOnExec(fd)
-	return fd, nil
 }
 
 // clearStale removes the file of a socket whose process has ended. That of a living one, and what is no socket, stay.
