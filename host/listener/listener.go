@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -76,6 +77,7 @@ type Listener struct {
 	addr    netip.AddrPort
 	jobs    jobs
 	clients registry
+	leaving atomic.Bool // to another process, which has the same sockets
 	jar     *cookie.Jar // of this listener alone; nil: there is none, or it is that of Env
 	proxies *Scopes     // who has to say in whose name it sends; nil: nobody
 
@@ -344,21 +346,57 @@ func (l *Listener) Serve(ctx context.Context) error {
 			e.idle.Store(0) // clients had better not count on this connection any more
 		}
 	}
-	end := time.Now().Add(lastRead)
+	now := time.Now()
+	end, lastQuery, grace := now.Add(lastRead), now.Add(lastRead), l.env.Grace
+	if l.leaving.Load() {
+		lastQuery, grace = now.Add(l.env.Grace), 2*l.env.Grace
+	}
 	for _, s := range l.sockets {
 		s.conn.SetReadDeadline(end) //nolint:errcheck // then it is closed already
 	}
 	if l.tcp != nil {
 		l.tcp.SetDeadline(end) //nolint:errcheck // as above
 	}
-	l.clients.drain(end)
-	late := time.AfterFunc(l.env.Grace, func() {
+	l.clients.drain(lastQuery)
+	late := time.AfterFunc(grace, func() {
 		cancel()
 		l.clients.abort()
 	})
 	all.Wait()
 	late.Stop()
 	return l.Close()
+}
+
+// HandOver says, before the context of Serve ends, that another process has the same sockets and serves. Then there is no hurry: what is in the sockets is read by
+// either process, and connections may ask for the grace time more, after which queries in flight have that time once again. kept are the files of
+// Unix-domain sockets that the other process sees to.
+func (l *Listener) HandOver(kept []string) {
+	l.leaving.Store(true)
+	if l.file != nil && slices.Contains(kept, l.file.path) {
+		l.OwnFile(false)
+	}
+}
+
+// Sockets are what Listen bound, and Serve has not closed yet.
+func (l *Listener) Sockets() (all []syscall.Conn) {
+	for _, s := range l.sockets {
+		all = append(all, s.conn)
+	}
+	if l.tcp != nil {
+		all = append(all, l.tcp)
+	}
+	if l.packets != nil {
+		all = append(all, l.packets)
+	}
+	return all
+}
+
+// File is that of a Unix-domain socket which goes with it, empty if there is none.
+func (l *Listener) File() string {
+	if l.file == nil {
+		return ""
+	}
+	return l.file.path
 }
 
 func (l *Listener) followCertificate(ctx context.Context) {

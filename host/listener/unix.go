@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/weirdns/weir/host/inherit"
 )
@@ -108,8 +106,9 @@ type socketFile struct {
 	path string
 	info os.FileInfo // what it was when it was made: another file with its name is somebody else's
 
-	mu      sync.Mutex // guards following
-	holders int
+	mu       sync.Mutex // guards following
+	holders  int
+	borrowed bool // another process has the socket as well, and the file is its own
 }
 
 func (f *socketFile) hold() {
@@ -121,7 +120,7 @@ func (f *socketFile) hold() {
 func (f *socketFile) release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.holders--; f.holders > 0 {
+	if f.holders--; f.holders > 0 || f.borrowed {
 		return
 	}
 	if info, err := os.Lstat(f.path); err == nil && os.SameFile(info, f.info) {
@@ -169,7 +168,7 @@ func (l *Listener) bindUnix() error {
 		l.tcp = ln
 		return l.adoptFile(path)
 	}
-	if err := clearStale(path); err != nil {
+	if err := inherit.ClearStale("unix", path); err != nil {
 		return err
 	}
 	syscall.ForkLock.RLock()
@@ -218,9 +217,20 @@ func (l *Listener) adoptFile(path string) error {
 	}
 	info, err := os.Lstat(path)
 	if err == nil {
-		l.file = &socketFile{path: path, info: info, holders: 1}
+		l.file = &socketFile{path: path, info: info, holders: 1, borrowed: true}
 	}
 	return err
+}
+
+// OwnFile says whether the file of the Unix-domain socket goes when the listener does. It does, unless the socket came from another process with its file, or goes to
+// one. A listener without a file ignores it.
+func (l *Listener) OwnFile(own bool) {
+	if l.file == nil {
+		return
+	}
+	l.file.mu.Lock()
+	defer l.file.mu.Unlock()
+	l.file.borrowed = !own
 }
 
 // unixListener makes a listener of the socket f, which it closes.
@@ -233,25 +243,4 @@ func unixListener(f *os.File) (inherit.Stream, error) {
 	u := ln.(*net.UnixListener)
 	u.SetUnlinkOnClose(false) // socketFile sees to that
 	return u, nil
-}
-
-// clearStale removes the file of a socket whose process has ended. That of a living one, and what is no socket, stay.
-func clearStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("%s is there, and is no socket: remove it, or choose another path", path)
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) { // a full backlog is a life sign, too
-		return fmt.Errorf("%s belongs to a process that listens: end it, or choose another path", path)
-	}
-	return os.Remove(path)
 }

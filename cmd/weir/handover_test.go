@@ -1,0 +1,331 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/weirdns/weir/host/upstream/upstreamtest"
+)
+
+// succession is a weir that is upgraded again and again, with a configuration that tells its processes apart.
+type succession struct {
+	t                *testing.T
+	dir, path        string
+	addr, tls, admin string
+	file, handover   string
+	up               *upstreamtest.Server
+	certificate, key string
+	present          *process
+	generation       int
+	more             string // of the configuration
+}
+
+// ports are given out below those that the system chooses by itself.
+var ports atomic.Int32
+
+// freeAddress returns an address at a loopback address of this process's own, since an upgrade needs one that is known beforehand.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	pid := os.Getpid() // at most 22 bits
+	for range 1000 {
+		addr := fmt.Sprintf("127.%d.%d.%d:%d", 64+pid>>16, byte(pid>>8), byte(pid), 20000+ports.Add(1))
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		c, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		c.Close()
+		return addr
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// codes are what successive processes answer to who asks for which one it is.
+var codes = []int{dns.RcodeNameError, dns.RcodeRefused, dns.RcodeNotImplemented}
+
+func newSuccession(t *testing.T) *succession {
+	t.Helper()
+	dir := t.TempDir()
+	s := &succession{
+		t: t, dir: dir, path: filepath.Join(dir, "weir.toml"), addr: freeAddress(t), tls: freeAddress(t), admin: freeAddress(t),
+		file: filepath.Join(dir, "dns.sock"), handover: filepath.Join(dir, "handover.sock"),
+		up: upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> after 20 NOERROR 192.0.2.1"),
+	}
+	authority, err := upstreamtest.NewAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := authority.Issue("weir.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.certificate, s.key, err = authority.Write("weir", c); err != nil {
+		t.Fatal(err)
+	}
+	s.write()
+	s.present = start(t, s.path)
+	return s
+}
+
+// write writes the configuration of the next process.
+func (s *succession) write() {
+	put(s.t, s.path, fmt.Sprintf(`budget = "20s"
+drain = "25s"
+[process]
+handover = %q
+[admin]
+address = %q
+[[listener]]
+address = %q
+chain = "main"
+tcp_max_per_client = 1000
+[[listener]]
+address = %q
+protocols = ["tls"]
+certificate = %q
+key = %q
+chain = "main"
+tcp_max_per_client = 1000
+[[listener]]
+address = "unix:%s"
+chain = "main"
+[chain.main]
+filters = ["rules"]
+upstream = "up"
+[upstream.up]
+servers = [%q]
+[cache.default]
+snapshot = "snapshots"
+[filter.rules.config]
+rule = [ { zone = "which.test", rcode = %q }, { zone = "local.test", rcode = "NXDOMAIN" } ]
+[wasm]
+cache_dir = "modules"
+%s`, s.handover, s.admin, s.addr, s.tls, s.certificate, s.key, s.file, s.up.Addr, dns.RcodeToString[codes[s.generation%len(codes)]], s.more))
+}
+
+func (s *succession) command() *exec.Cmd { return exec.Command(os.Args[0], "run", "--upgrade", s.path) }
+
+// upgrade has another process take over, and waits until the one before has ended.
+func (s *succession) upgrade() {
+	s.t.Helper()
+	s.generation++
+	s.write()
+	before := s.present
+	s.present = begin(s.t, s.command())
+	before.wait("handed over")
+	before.ended()
+}
+
+// ended waits until the process ends by itself, as it should.
+func (p *process) ended() {
+	p.t.Helper()
+	for range p.log { // or Wait would take the end of the log away
+	}
+	if err := p.cmd.Wait(); err != nil {
+		p.t.Errorf("the process before: %v", err)
+	}
+}
+
+// wants reports an answer that is not that of the present process.
+func (s *succession) wants(when string) {
+	s.t.Helper()
+	for _, network := range []string{"udp", "tcp", "unix"} {
+		addr := s.addr
+		if network == "unix" {
+			addr = s.file
+		}
+		if m, err := exchange(network, addr, "which.test."); err != nil || m.Rcode != codes[s.generation%len(codes)] {
+			s.t.Errorf("%s, over %s: got %v, %v, want %s", when, network, m, err, dns.RcodeToString[codes[s.generation%len(codes)]])
+		}
+	}
+}
+
+// fails runs a process that shall take over and can't, and returns what it says.
+func (s *succession) fails() string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "run", "--upgrade", s.path)
+	cmd.Env = append(os.Environ(), processVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 1 {
+		s.t.Errorf("the new process: got %v, want exit code 1; it said\n%s", err, out)
+	}
+	return string(out)
+}
+
+// patience is more than anything takes here, however loaded the machine.
+const patience = 30 * time.Second
+
+// dial connects to a weir.
+func dial(network, addr string) (*dns.Conn, error) {
+	if network == "tls" {
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{InsecureSkipVerify: true})
+		return &dns.Conn{Conn: c}, err
+	}
+	c, err := net.DialTimeout(network, addr, patience)
+	return &dns.Conn{Conn: c}, err
+}
+
+// ask asks once.
+func ask(c *dns.Conn, name string) (*dns.Msg, error) {
+	c.SetDeadline(time.Now().Add(patience))
+	q := new(dns.Msg).SetQuestion(name, dns.TypeA)
+	if err := c.WriteMsg(q); err != nil {
+		return nil, err
+	}
+	m, err := c.ReadMsg()
+	if err == nil && (m.Id != q.Id || len(m.Question) != 1 || m.Question[0] != q.Question[0]) {
+		return m, errors.New("the response is to another query")
+	}
+	return m, err
+}
+
+// exchange asks once, on a new socket.
+func exchange(network, addr, name string) (*dns.Msg, error) {
+	c, err := dial(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return ask(c, name)
+}
+
+// traffic asks steadily over all transports until it is stopped, and each query once. Names differ, so that the upstream has to be asked, which takes a moment.
+type traffic struct {
+	stopped, failed atomic.Bool
+	all             sync.WaitGroup
+	asked           atomic.Int64
+}
+
+// worker asks with each socket as often as it is good for.
+func (l *traffic) worker(t *testing.T, number int, network, addr string, each int) {
+	var c *dns.Conn
+	defer func() {
+		if c != nil {
+			c.Close()
+		}
+	}()
+	for i := 0; !l.stopped.Load(); i++ {
+		name := fmt.Sprintf("n%d.w%d.test.", i, number)
+		old := i%each != 0
+		var err error
+		if !old {
+			if c != nil {
+				c.Close()
+			}
+			if c, err = dial(network, addr); err != nil {
+				t.Errorf("%s: %v", network, err)
+				l.failed.Store(true)
+				return
+			}
+		}
+		m, err := ask(c, name)
+		if err != nil || len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "192.0.2.1" {
+			t.Errorf("%s over %s, query %d on its socket: got %v, %v, want 192.0.2.1", name, network, i%each, m, err)
+			l.failed.Store(true)
+			return
+		}
+		l.asked.Add(1)
+	}
+}
+
+// TestUpgradeUnderLoad has weir's place taken several times, by processes that are confined like it, while queries come over UDP, TCP, TLS and a Unix-domain socket. None is
+// lost, none is answered wrongly, and each process answers in its turn, with its own configuration.
+func TestUpgradeUnderLoad(t *testing.T) {
+	s := newSuccession(t)
+	s.wants("at the start")
+	var l traffic
+	for i, w := range []struct {
+		network, addr string
+		each          int // queries on a socket
+	}{
+		{"udp", s.addr, 1 << 30}, {"udp", s.addr, 1 << 30}, {"udp", s.addr, 1 << 30}, {"udp", s.addr, 1}, {"udp", s.addr, 1},
+		{"tcp", s.addr, 1}, {"tcp", s.addr, 1}, {"tcp", s.addr, 20}, {"tls", s.tls, 1}, {"tls", s.tls, 20}, {"unix", s.file, 1},
+	} {
+		l.all.Go(func() { l.worker(t, i, w.network, w.addr, w.each) })
+	}
+	const upgrades = 4
+	for n := range upgrades {
+		before := l.asked.Load()
+		s.upgrade()
+		s.wants(fmt.Sprintf("after upgrade %d", n+1))
+		for !l.failed.Load() && l.asked.Load() < before+100 { // some while only this one is there
+			runtime.Gosched()
+		}
+	}
+	l.stopped.Store(true)
+	l.all.Wait()
+	t.Logf("%d queries, %d upgrades", l.asked.Load(), upgrades)
+	s.present.end(syscall.SIGTERM)
+	for _, file := range []string{s.file, s.handover} {
+		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was left behind: %v", file, err)
+		}
+	}
+}
+
+// TestUpgradeFails: whatever is wrong with the new process, it says so, and the old one serves as before, at all addresses and with the files of its sockets.
+func TestUpgradeFails(t *testing.T) {
+	s := newSuccession(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	good := s.path
+	for _, tt := range []struct {
+		name     string
+		old, new string // what is replaced in the configuration
+		want     string
+	}{
+		{"a mistake", `upstream = "up"`, `upstream = "down"`, "down"},
+		{"a filter that can't be had", "[wasm]", "[filter.gone]\nmodule = \"gone.wasm\"\n[wasm]", "gone.wasm"},
+		{"a new address that is taken", s.admin, other.Addr().String(), "address already in use"},
+		{"a new listener whose address is taken", "[chain.main]", "[[listener]]\naddress = \"" + other.Addr().String() + "\"\nchain = \"main\"\n[chain.main]", "address already in use"},
+		{"no path", "handover = ", "#handover = ", "process.handover: is missing, and --upgrade needs it"},
+		{"nobody there", s.handover, s.handover + "2", "start without --upgrade"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.t, s.generation = t, 0
+			s.write()
+			text, err := os.ReadFile(good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), tt.old) {
+				t.Fatalf("the configuration has no %q", tt.old)
+			}
+			put(t, good, strings.ReplaceAll(string(text), tt.old, tt.new))
+			if out := s.fails(); !strings.Contains(out, tt.want) {
+				t.Errorf("it said %s, want %q in it", out, tt.want)
+			}
+			s.wants("afterwards")
+		})
+	}
+	s.t = t
+	s.upgrade() // it can still be done
+	s.wants("after an upgrade")
+}
