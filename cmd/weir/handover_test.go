@@ -3,11 +3,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,15 +29,15 @@ import (
 
 // succession is a weir that is upgraded again and again, with a configuration that tells its processes apart.
 type succession struct {
-	t                *testing.T
-	dir, path        string
-	addr, tls, admin string
-	file, handover   string
-	up               *upstreamtest.Server
-	certificate, key string
-	present          *process
-	generation       int
-	more             string // of the configuration
+	t                       *testing.T
+	dir, path               string
+	addr, tls, https, admin string
+	file, handover          string
+	up                      *upstreamtest.Server
+	certificate, key        string
+	present                 *process
+	generation              int
+	env                     []string
 }
 
 // ports are given out below those that the system chooses by itself.
@@ -65,11 +68,11 @@ func freeAddress(t *testing.T) string {
 // codes are what successive processes answer to who asks for which one it is.
 var codes = []int{dns.RcodeNameError, dns.RcodeRefused, dns.RcodeNotImplemented}
 
-func newSuccession(t *testing.T) *succession {
+func newSuccession(t *testing.T, env ...string) *succession {
 	t.Helper()
 	dir := t.TempDir()
 	s := &succession{
-		t: t, dir: dir, path: filepath.Join(dir, "weir.toml"), addr: freeAddress(t), tls: freeAddress(t), admin: freeAddress(t),
+		t: t, dir: dir, path: filepath.Join(dir, "weir.toml"), addr: freeAddress(t), tls: freeAddress(t), https: freeAddress(t), admin: freeAddress(t),
 		file: filepath.Join(dir, "dns.sock"), handover: filepath.Join(dir, "handover.sock"),
 		up: upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> after 20 NOERROR 192.0.2.1"),
 	}
@@ -84,8 +87,9 @@ func newSuccession(t *testing.T) *succession {
 	if s.certificate, s.key, err = authority.Write("weir", c); err != nil {
 		t.Fatal(err)
 	}
+	s.env = env
 	s.write()
-	s.present = start(t, s.path)
+	s.present = start(t, s.path, env...)
 	return s
 }
 
@@ -109,6 +113,13 @@ key = %q
 chain = "main"
 tcp_max_per_client = 1000
 [[listener]]
+address = %q
+protocols = ["https"]
+certificate = %q
+key = %q
+chain = "main"
+tcp_max_per_client = 1000
+[[listener]]
 address = "unix:%s"
 chain = "main"
 [chain.main]
@@ -122,10 +133,8 @@ snapshot = "snapshots"
 rule = [ { zone = "which.test", rcode = %q }, { zone = "local.test", rcode = "NXDOMAIN" } ]
 [wasm]
 cache_dir = "modules"
-%s`, s.handover, s.admin, s.addr, s.tls, s.certificate, s.key, s.file, s.up.Addr, dns.RcodeToString[codes[s.generation%len(codes)]], s.more))
+`, s.handover, s.admin, s.addr, s.tls, s.certificate, s.key, s.https, s.certificate, s.key, s.file, s.up.Addr, dns.RcodeToString[codes[s.generation%len(codes)]]))
 }
-
-func (s *succession) command() *exec.Cmd { return exec.Command(os.Args[0], "run", "--upgrade", s.path) }
 
 // upgrade has another process take over, and waits until the one before has ended.
 func (s *succession) upgrade() {
@@ -133,7 +142,8 @@ func (s *succession) upgrade() {
 	s.generation++
 	s.write()
 	before := s.present
-	s.present = begin(s.t, s.command())
+	s.present = begin(s.t, exec.Command(os.Args[0], "run", "--upgrade", s.path), s.env...)
+	s.present.wait("took over")
 	before.wait("handed over")
 	before.ended()
 }
@@ -183,10 +193,16 @@ const patience = 30 * time.Second
 func dial(network, addr string) (*dns.Conn, error) {
 	if network == "tls" {
 		c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{InsecureSkipVerify: true})
-		return &dns.Conn{Conn: c}, err
+		if err != nil {
+			return nil, err
+		}
+		return &dns.Conn{Conn: c}, nil
 	}
 	c, err := net.DialTimeout(network, addr, patience)
-	return &dns.Conn{Conn: c}, err
+	if err != nil {
+		return nil, err
+	}
+	return &dns.Conn{Conn: c}, nil
 }
 
 // ask asks once.
@@ -213,6 +229,28 @@ func exchange(network, addr, name string) (*dns.Msg, error) {
 	return ask(c, name)
 }
 
+// overHTTPS asks once, on a new connection.
+func overHTTPS(addr, name string) (*dns.Msg, error) {
+	q, err := new(dns.Msg).SetQuestion(name, dns.TypeA).Pack()
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	// A request with a body is not sent again by package http when the connection ends.
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Post("https://"+addr+"/dns-query", "application/dns-message", bytes.NewReader(q))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	octets, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	m := new(dns.Msg)
+	return m, m.Unpack(octets)
+}
+
 // traffic asks steadily over all transports until it is stopped, and each query once. Names differ, so that the upstream has to be asked, which takes a moment.
 type traffic struct {
 	stopped, failed atomic.Bool
@@ -232,17 +270,22 @@ func (l *traffic) worker(t *testing.T, number int, network, addr string, each in
 		name := fmt.Sprintf("n%d.w%d.test.", i, number)
 		old := i%each != 0
 		var err error
-		if !old {
+		if !old && network != "https" {
 			if c != nil {
 				c.Close()
 			}
 			if c, err = dial(network, addr); err != nil {
-				t.Errorf("%s: %v", network, err)
+				t.Errorf("%s: connect for %s: %v", network, name, err)
 				l.failed.Store(true)
 				return
 			}
 		}
-		m, err := ask(c, name)
+		var m *dns.Msg
+		if network == "https" {
+			m, err = overHTTPS(addr, name)
+		} else {
+			m, err = ask(c, name)
+		}
 		if err != nil || len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "192.0.2.1" {
 			t.Errorf("%s over %s, query %d on its socket: got %v, %v, want 192.0.2.1", name, network, i%each, m, err)
 			l.failed.Store(true)
@@ -252,18 +295,22 @@ func (l *traffic) worker(t *testing.T, number int, network, addr string, each in
 	}
 }
 
-// TestUpgradeUnderLoad has weir's place taken several times, by processes that are confined like it, while queries come over UDP, TCP, TLS and a Unix-domain socket. None is
+// TestUpgradeUnderLoad has weir's place taken several times, by processes that are confined like it, while queries come over UDP, TCP, TLS, HTTPS and a Unix-domain socket. None is
 // lost, none is answered wrongly, and each process answers in its turn, with its own configuration.
 func TestUpgradeUnderLoad(t *testing.T) {
 	s := newSuccession(t)
 	s.wants("at the start")
 	var l traffic
+	defer func() {
+		l.stopped.Store(true)
+		l.all.Wait()
+	}()
 	for i, w := range []struct {
 		network, addr string
 		each          int // queries on a socket
 	}{
 		{"udp", s.addr, 1 << 30}, {"udp", s.addr, 1 << 30}, {"udp", s.addr, 1 << 30}, {"udp", s.addr, 1}, {"udp", s.addr, 1},
-		{"tcp", s.addr, 1}, {"tcp", s.addr, 1}, {"tcp", s.addr, 20}, {"tls", s.tls, 1}, {"tls", s.tls, 20}, {"unix", s.file, 1},
+		{"tcp", s.addr, 1}, {"tcp", s.addr, 1}, {"tcp", s.addr, 20}, {"tls", s.tls, 1}, {"tls", s.tls, 20}, {"https", s.https, 1}, {"https", s.https, 1}, {"unix", s.file, 1},
 	} {
 		l.all.Go(func() { l.worker(t, i, w.network, w.addr, w.each) })
 	}
@@ -285,6 +332,40 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			t.Errorf("%s was left behind: %v", file, err)
 		}
 	}
+}
+
+// TestUpgradeCarriesOver: what the old process had in its caches is answered by the new one, though the upstream is gone; the service manager hears first from the old process
+// which is the main one now, and then from that.
+func TestUpgradeCarriesOver(t *testing.T) {
+	manager := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: manager, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	told := func(want string) {
+		t.Helper()
+		socket.SetReadDeadline(time.Now().Add(patience))
+		b := make([]byte, 1000)
+		if n, err := socket.Read(b); string(b[:n]) != want {
+			t.Errorf("the service manager was told %q, %v, want %q", b[:n], err, want)
+		}
+	}
+	s := newSuccession(t, "NOTIFY_SOCKET="+manager)
+	told("READY=1")
+	wants := func() {
+		t.Helper()
+		if m, err := exchange("udp", s.addr, "kept.test."); err != nil || len(m.Answer) != 1 {
+			t.Errorf("got %v, %v, want an answer", m, err)
+		}
+	}
+	wants()
+	s.up.Close()
+	s.upgrade()
+	wants()
+	pid := fmt.Sprintf("MAINPID=%d", s.present.cmd.Process.Pid)
+	told(pid)
+	told(pid + "\nREADY=1")
 }
 
 // TestUpgradeFails: whatever is wrong with the new process, it says so, and the old one serves as before, at all addresses and with the files of its sockets.

@@ -62,6 +62,7 @@ func (p *predecessor) ready(ctx context.Context, s *host.Server, manager notifie
 		return err
 	}
 	s.OwnFiles()
+	manager.log.Info("took over: the weir before answers what is in flight, and ends")
 	manager.tookOver()
 	return nil
 }

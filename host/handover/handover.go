@@ -34,14 +34,12 @@ const (
 	// version is that of the messages. Another one is refused, and the old process serves on.
 	version = 1
 	// helloTimeout is how long whoever connects may take to say what it wants.
-	helloTimeout = 5 * time.Second
+	helloTimeout = 10 * time.Second
 	// offerTimeout is how long the sockets may take to come: a reload that is under way and snapshots come first.
 	offerTimeout = 30 * time.Second
 	// readyTimeout is how long the new process may take from its sockets to its being ready. It has compiled and checked everything before; what is left is
 	// reading snapshots.
 	readyTimeout = time.Minute
-	// commitTimeout is how long the last words may take.
-	commitTimeout = 5 * time.Second
 	// perMessage descriptors go with one message. Linux has at most 253 (SCM_MAX_FD).
 	perMessage = 64
 	// maxSockets is more than any configuration has.
@@ -65,6 +63,11 @@ type message struct {
 	Yours bool   `json:"yours,omitempty"`
 	Error string `json:"error,omitempty"` // why not
 }
+
+// refusal is what the other end says why not.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
 
 // channel is a connection of the two.
 type channel struct{ conn *net.UnixConn }
@@ -97,9 +100,13 @@ func (c channel) send(m message, timeout time.Duration, files ...*os.File) error
 	return err
 }
 
-// receive returns the next message, within timeout, and the files that came with it, which are the caller's.
+// receive returns the next message, within timeout, or whenever it comes if that is 0, and the files that came with it, which are the caller's.
 func (c channel) receive(timeout time.Duration) (m message, files []*os.File, err error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+	var end time.Time
+	if timeout > 0 {
+		end = time.Now().Add(timeout)
+	}
+	if err := c.conn.SetReadDeadline(end); err != nil {
 		return m, nil, err
 	}
 	text, rights := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*perMessage))
@@ -123,7 +130,7 @@ func (c channel) receive(timeout time.Duration) (m message, files []*os.File, er
 	case m.Weir != version:
 		err = fmt.Errorf("it speaks version %d of the protocol, and this is version %d: stop the old weir and start the new one", m.Weir, version)
 	case m.Error != "":
-		err = errors.New(m.Error)
+		err = refusal(m.Error)
 	}
 	if err != nil {
 		closeAll(files)
@@ -232,17 +239,20 @@ func (u *Upgrade) Sockets() *inherit.Sockets { return u.sockets }
 
 // Ready says that this process serves, and returns when the old one has let go. kept are the files of Unix-domain sockets that this process sees to from
 // now on. An error means that the old one serves on, so that this one has to end.
+//
+// The old process lets go when it hears that this one is ready, so from then on only its own word can say that it did not. If it dies before it says anything, or however long
+// it takes, this one serves.
 func (u *Upgrade) Ready(ctx context.Context, kept []string) error {
 	stop := context.AfterFunc(ctx, func() { u.channel.conn.Close() })
 	defer stop()
-	err := u.channel.send(message{Ready: true, Kept: kept}, commitTimeout)
+	err := u.channel.send(message{Ready: true, Kept: kept}, helloTimeout)
 	if err == nil {
-		_, _, err = u.channel.receive(2 * commitTimeout)
+		_, _, err = u.channel.receive(0)
+		if _, said := errors.AsType[refusal](err); !said {
+			return ctx.Err() // nil, unless this process is to end anyway
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("upgrade: the weir at %s does not let go: %w", u.path, hungUp(err))
-	}
-	return nil
+	return fmt.Errorf("upgrade: the weir at %s does not let go: %w", u.path, hungUp(err))
 }
 
 // Close frees what was not taken. It may be called more than once.

@@ -136,14 +136,13 @@ func (s *Server) handOver(ctx context.Context, conn *net.UnixConn, p Process) bo
 	}
 	if err != nil {
 		p.Abandon()
+		c.send(message{Error: err.Error()}, helloTimeout) //nolint:errcheck // if it can't be told, it never said that it is ready
 		s.log.Warn("hand-over: the new process did not get ready: this one serves on", "process", pid, "error", err)
 		return false
 	}
 	s.borrowed = s.borrowed || slices.Contains(m.Kept, s.path)
 	p.Commit(pid, m.Kept)
-	if err := c.send(message{Yours: true}, commitTimeout); err != nil {
-		s.log.Warn("hand-over: the new process was ready, and can't be told that it has the sockets now", "process", pid, "error", err)
-	}
+	c.send(message{Yours: true}, helloTimeout) //nolint:errcheck // it serves whether it hears this or not
 	return true
 }
 
