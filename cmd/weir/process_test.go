@@ -43,7 +43,7 @@ func start(t *testing.T, path string, env ...string) *process {
 // begin is start for a command that runs weir.
 func begin(t *testing.T, cmd *exec.Cmd, env ...string) *process {
 	t.Helper()
-	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+	timer := time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
 	t.Cleanup(func() { timer.Stop() })
 	p := &process{t: t, cmd: cmd, log: make(chan string, 1000)}
 	p.cmd.Env = append(append(os.Environ(), processVariable+"=1", "WEIR_LOG__FORMAT=json"), env...)
