@@ -272,7 +272,7 @@ func (c *stream) deliver(msg []byte) {
 	c.endIfIdle()
 	c.mu.Unlock()
 	t.in, t.size = append(t.in[:0], msg...), len(msg)
-	if t.response.Parse(t.in, &t.question) != nil {
+	if t.parse(t.in) != nil {
 		t.post(outcomeMalformed, true, nil)
 		return
 	}
