@@ -87,11 +87,11 @@ func (s Subnet) Prefix(bits uint8) Subnet {
 
 // Covers reports whether all of t is in s: both have the same family, and t begins with the bits of s.
 func (s *Subnet) Covers(t *Subnet) bool {
-	return s.Family == t.Family && s.Bits <= t.Bits && commonBits(s.Address[:], t.Address[:], int(s.Bits))
+	return s.Family == t.Family && s.Bits <= t.Bits && SameBits(s.Address[:], t.Address[:], int(s.Bits))
 }
 
-// commonBits reports whether a and b begin with the same n bits.
-func commonBits(a, b []byte, n int) bool {
+// SameBits reports whether a and b, which have as many, begin with the same n bits.
+func SameBits(a, b []byte, n int) bool {
 	whole := n / 8
 	return string(a[:whole]) == string(b[:whole]) && (n%8 == 0 || (a[whole]^b[whole])>>(8-n%8) == 0)
 }
