@@ -102,7 +102,9 @@ func (c *Cache) Cached(q *message.Query, dst []byte) (message.Response, bool) {
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
 	hash, now := c.store.hash(k), c.arrival(q)
-	k = c.told(k, q)
+	if c.store.subnets {
+		k = appendSubnet(k, c.subnets.Of(q))
+	}
 	var f found
 	if c.store.lookup(&f, k, hash, now, dst, false); f.state == missing || f.state == stale {
 		return message.Response{}, false
@@ -151,7 +153,9 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	k := appendKey(buf[:0], q)
 	at := c.now(t.Batch)
 	hash, now := c.store.hash(k), int64(at.Sub(c.epoch))
-	k = c.told(k, q)
+	if c.store.subnets {
+		k = appendSubnet(k, c.subnets.Of(q))
+	}
 	w := c.waiters.Get().(*waiter)
 	w.transaction = t
 	w.refs.Store(1)

@@ -127,7 +127,12 @@ func (s *store) lookup(f *found, k []byte, hash uint64, now int64, dst []byte, h
 	f.state, f.fetch = missing, false
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := s.find(sh, k, hash, now)
+	var e entry
+	if s.subnets {
+		e = s.cover(sh, k, hash, now)
+	} else {
+		_, e = sh.get(k, hash)
+	}
 	if e == nil {
 		return
 	}

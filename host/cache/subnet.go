@@ -72,14 +72,6 @@ func validSubnet(k []byte) bool {
 	return k[len(k)-1] == s.Family<<4|keySubnet && s.Bits <= most && s == s.Prefix(s.Bits)
 }
 
-// told makes of the key of a question that of the query, with what the upstream is told of its client, if it is told anything.
-func (c *Cache) told(k []byte, q *message.Query) []byte {
-	if !c.store.subnets {
-		return k
-	}
-	return appendSubnet(k, c.subnets.Of(q))
-}
-
 // flightHash is the hash by which queries that ask for the same are found.
 func (c *Cache) flightHash(k []byte, hash uint64) uint64 {
 	if !hasSubnet(k) {
