@@ -39,8 +39,8 @@ type Stats struct {
 	Snapshots [2]uint64 // written, and not
 	Restored  uint64    // entries that came from a snapshot
 	Panics    uint64
-	Untold    uint64    // queries whose networks the upstream was not told, since it was being told of too many others
-	Displaced uint64    // answers for networks that left since there were too many to their question
+	Untold    uint64 // queries whose networks the upstream was not told, since it was being told of too many others
+	Displaced uint64 // answers for networks that left since there were too many to their question
 }
 
 // Stats returns the numbers of c.
