@@ -140,7 +140,7 @@ func TestRFC2181AnyOctet(t *testing.T) {
 	for _, c := range clients {
 		for _, name := range everyOctet() {
 			query := mt.Join(mt.Header(0, message.FlagRD, 1, 0, 0, 0), name, []byte{0, 1, 0, 1})
-			if got := c.exchange(query); got.rcode() != message.NOERROR || !bytes.Equal(got.question(), query[12:]) || !bytes.Equal(got.records()[:2], mt.Pointer(12)) {
+			if got := c.exchange(query); got.rcode() != message.NOERROR || !bytes.Equal(got.question(), query[12:]) || !bytes.HasPrefix(got.records(), mt.Pointer(12)) {
 				t.Errorf("%s: %q: got %x", c.name, name, got)
 			}
 		}
@@ -169,8 +169,10 @@ func TestRFC3597Unknown(t *testing.T) {
 		binary.BigEndian.PutUint16(query[len(query)-2:], class)
 		for _, from := range []string{"upstream", "cache"} {
 			got := c.exchange(query).records()
-			copy(got[6:], record[6:10]) // the TTL, which is less after some time
-			copy(got[len(record)+6:], record[6:10])
+			if len(got) == len(record)+len(empty) {
+				copy(got[6:], record[6:10]) // the TTL, which is less after some time
+				copy(got[len(record)+6:], record[6:10])
+			}
 			if !bytes.Equal(got, mt.Join(record, empty)) || !bytes.Equal(c.exchange(query).question(), query[12:]) {
 				t.Errorf("%s: from the %s: got %x, want %x", c.name, from, got, record)
 			}
@@ -237,12 +239,14 @@ func TestRFC8482Forwarded(t *testing.T) {
 	for _, c := range clients {
 		for range 2 {
 			got := c.exchange(wireQuery(c.nameFor("any"), message.TypeANY)).records()
-			copy(got[6:], hinfo[6:10])
+			if len(got) == len(hinfo) {
+				copy(got[6:], hinfo[6:10])
+			}
 			if !bytes.Equal(got, hinfo) {
 				t.Errorf("%s: got %x, want %x", c.name, got, hinfo)
 			}
 		}
-		if got := c.exchange(wireQuery(c.nameFor("any"), message.TypeA)).records(); got[3] != message.TypeA {
+		if got := c.exchange(wireQuery(c.nameFor("any"), message.TypeA)).records(); len(got) < 4 || got[3] != message.TypeA {
 			t.Errorf("%s: got %x for A", c.name, got)
 		}
 	}

@@ -115,7 +115,8 @@ upstream = "up"
 servers = ["UP"]
 `
 
-// startWire runs wireText, before a server that is played octet by octet. In the text, of each pair of changes the first becomes the second.
+// startWire runs wireText, before a server that is played octet by octet. In the text, of each pair of changes the first becomes the second; after "file"
+// and a name comes what a file beside it has.
 func startWire(t *testing.T, respond played, changes ...string) (*encrypted, []wireClient) {
 	t.Helper()
 	dir := t.TempDir()
@@ -126,6 +127,10 @@ func startWire(t *testing.T, respond played, changes ...string) (*encrypted, []w
 	e.up = e.startPlayed(respond)
 	text := wireText
 	for pair := range slices.Chunk(changes, 2) {
+		if name, ok := strings.CutPrefix(pair[0], "file "); ok {
+			e.write(name, pair[1])
+			continue
+		}
 		if !strings.Contains(text, pair[0]) {
 			t.Fatalf("no %q in the configuration", pair[0])
 		}
