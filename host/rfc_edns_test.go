@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -201,6 +202,56 @@ func TestRFC4035CD(t *testing.T) {
 			asked := e.take()
 			if len(asked) != 1 || wireMessage(asked[0]).flags()&message.FlagCD != cd {
 				t.Errorf("%s: the upstream was asked %x, want once, with CD %04x", c.name, asked, cd)
+			}
+		}
+	}
+}
+
+// TestRFC4035Strip: records that authenticate others reach a client without DO only if it asks for their type, even if the upstream sends them
+// (section 3.2.1).
+func TestRFC4035Strip(t *testing.T) {
+	sig := func(owner []byte, covered byte) []byte {
+		return mt.Record(owner, message.TypeRRSIG, mt.Join([]byte{0, covered, 8, 2}, make([]byte, 14), mt.Name("example"), mt.Repeat(32, 0xC0))...)
+	}
+	// The owners of what stays lead into what goes.
+	answer := func(query []byte) []byte {
+		end := byte(12 + len(wireMessage(query).question()))
+		nsec := mt.Record(mt.Name("zone.example"), message.TypeNSEC, mt.Join(mt.Name("next.example"), []byte{0, 1, 0x40})...)
+		ns := mt.Record(mt.Pointer(int(end)), message.TypeNS, mt.Join([]byte{2, 'n', 's'}, mt.Pointer(int(end)))...)
+		return response(query, 0, 3, 2, 0, nsec, address(), sig(mt.Pointer(12), message.TypeA), ns, sig(mt.Pointer(int(end)), message.TypeNS))
+	}
+	_, clients := startWire(t, answer)
+	for _, c := range clients {
+		for _, tt := range []struct {
+			name  string
+			qtype uint16
+			do    uint32
+			want  []uint16
+		}{
+			{"plain", message.TypeA, 0, []uint16{message.TypeA, message.TypeNS}},
+			{"NSEC", message.TypeNSEC, 0, []uint16{message.TypeNSEC, message.TypeA, message.TypeNS}},
+			{"ANY", message.TypeANY, 0, []uint16{message.TypeNSEC, message.TypeA, message.TypeRRSIG, message.TypeNS, message.TypeRRSIG}},
+			{"DO", message.TypeA, flagDO, []uint16{message.TypeNSEC, message.TypeA, message.TypeRRSIG, message.TypeNS, message.TypeRRSIG}},
+		} {
+			for range 2 { // from the upstream, then from the cache
+				got := c.exchange(wireQuery(c.nameFor("strip", tt.name), tt.qtype, mt.OPT(1232, tt.do)))
+				var types []uint16
+				server := ""
+				for r := range message.Records(got) {
+					if r.Type == message.TypeNS {
+						name, _, err := message.AppendName(nil, got, r.At+6)
+						if err != nil {
+							t.Fatalf("%s: %x: %v", c.name, got, err)
+						}
+						server = message.NameString(name)
+					}
+					if r.Type != message.TypeOPT {
+						types = append(types, r.Type)
+					}
+				}
+				if !slices.Equal(types, tt.want) || server != "ns.zone.example." {
+					t.Errorf("%s, %s: got types %d, server %s, want %d and ns.zone.example.", c.name, tt.name, types, server, tt.want)
+				}
 			}
 		}
 	}

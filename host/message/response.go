@@ -16,7 +16,8 @@ type Response struct {
 	Silent   bool   // weir made it because no upstream gave a response
 	Cached   bool   // it was in the cache
 
-	rdata int // of the OPT in what Finish returned: where it begins; 0 without one
+	rdata  int  // of the OPT in what Finish returned: where it begins; 0 without one
+	signed bool // see Signed
 }
 
 // Resolver answers queries. Chains, caches and groups of upstream servers are resolvers, so that they nest.
@@ -139,6 +140,8 @@ func (r *Response) parse(msg []byte, question *Question, upstream bool) error {
 			binary.BigEndian.PutUint16(msg[10:], uint16(i-authority))
 		case TypeTSIG:
 			return errTSIG
+		case TypeRRSIG, TypeNSEC, TypeNSEC3:
+			r.signed = r.signed || authenticates(rec.Type, question.Type)
 		}
 		off = rec.end
 	}
