@@ -207,10 +207,11 @@ rule = [ { zone = "Ruled.Example", rcode = "NXDOMAIN" } ]
 	}
 }
 
-// TestRFC4592Ordinary: to the cache, and in a query, the label * is like any other: an answer for it is no answer for other names, nor is theirs one for it
-// (section 2.1.3).
+// TestRFC4592Ordinary: to the cache, to rules, and in a query, the label * is like any other: what holds for it holds for no other name (section 2.1.3).
 func TestRFC4592Ordinary(t *testing.T) {
-	e, clients := startWire(t, answerAddress)
+	e, clients := startWire(t, answerAddress, "filters = []", `filters = ["rules"]`, "[upstream.up]", `[filter.rules.config]
+rule = [ { zone = "*.ruled.example", rcode = "NXDOMAIN" } ]
+[upstream.up]`)
 	for _, c := range clients {
 		names := []string{"*", "a", "b.a", "*.a", "**"}
 		for range 2 {
@@ -224,6 +225,12 @@ func TestRFC4592Ordinary(t *testing.T) {
 		if asked := e.take(); len(asked) != len(names) {
 			t.Errorf("%s: the upstream was asked %d times, want once for each of %s", c.name, len(asked), strings.Join(names, ", "))
 		}
+		for name, want := range map[string]uint16{"*.ruled.example": message.NXDOMAIN, "a.*.ruled.example": message.NXDOMAIN, "a.ruled.example": message.NOERROR} {
+			if got := c.exchange(wireQuery(name, message.TypeA)); got.rcode() != want {
+				t.Errorf("%s: %s: got %x, want RCODE %d", c.name, name, got, want)
+			}
+		}
+		e.take()
 	}
 }
 
