@@ -145,13 +145,16 @@ func TestRFC2181AnyOctet(t *testing.T) {
 			}
 		}
 	}
-	asked := e.take()
-	if want := len(everyOctet()); len(asked) != want { // all others are from the cache
-		t.Fatalf("the upstream was asked %d times, want %d", len(asked), want)
+	if got, want := e.fetched(), len(everyOctet()); got != want { // all others are from the cache
+		t.Errorf("%d queries went to the upstream, want %d", got, want)
 	}
-	for i, name := range everyOctet() {
-		if got := wireMessage(asked[i]).question(); !bytes.Equal(got[:len(got)-4], name) {
-			t.Errorf("the upstream was asked for %q, want %q", got, name)
+	names := map[string]bool{}
+	for _, name := range everyOctet() {
+		names[string(name)] = true
+	}
+	for _, q := range e.take() {
+		if got := wireMessage(q).question(); !names[string(got[:len(got)-4])] {
+			t.Errorf("the upstream was asked for %q", got)
 		}
 	}
 }
@@ -178,7 +181,7 @@ func TestRFC3597Unknown(t *testing.T) {
 			}
 		}
 	}
-	if got := len(e.take()); got != len(clients) {
+	if got := e.fetched(); got != len(clients) {
 		t.Errorf("the upstream was asked %d times, want %d", got, len(clients))
 	}
 }
@@ -202,7 +205,7 @@ rule = [ { zone = "Ruled.Example", rcode = "NXDOMAIN" } ]
 			c.exchange(wireQuery(name, message.TypeA))
 		}
 	}
-	if got := len(e.take()); got != 3 {
+	if got := e.fetched(); got != 3 {
 		t.Errorf("the upstream was asked %d times, want once for the name in three cases, and for each of the others", got)
 	}
 }
@@ -213,6 +216,7 @@ func TestRFC4592Ordinary(t *testing.T) {
 rule = [ { zone = "*.ruled.example", rcode = "NXDOMAIN" } ]
 [upstream.up]`)
 	for _, c := range clients {
+		before := e.fetched()
 		names := []string{"*", "a", "b.a", "*.a", "**"}
 		for range 2 {
 			for _, label := range names {
@@ -222,15 +226,14 @@ rule = [ { zone = "*.ruled.example", rcode = "NXDOMAIN" } ]
 				}
 			}
 		}
-		if asked := e.take(); len(asked) != len(names) {
-			t.Errorf("%s: the upstream was asked %d times, want once for each of %s", c.name, len(asked), strings.Join(names, ", "))
+		if got := e.fetched() - before; got != len(names) {
+			t.Errorf("%s: %d queries went to the upstream, want one for each of %s", c.name, got, strings.Join(names, ", "))
 		}
 		for name, want := range map[string]uint16{"*.ruled.example": message.NXDOMAIN, "a.*.ruled.example": message.NXDOMAIN, "a.ruled.example": message.NOERROR} {
 			if got := c.exchange(wireQuery(name, message.TypeA)); got.rcode() != want {
 				t.Errorf("%s: %s: got %x, want RCODE %d", c.name, name, got, want)
 			}
 		}
-		e.take()
 	}
 }
 
@@ -257,7 +260,7 @@ func TestRFC8482Forwarded(t *testing.T) {
 			t.Errorf("%s: got %x for A", c.name, got)
 		}
 	}
-	if got, want := len(e.take()), 2*len(clients); got != want {
+	if got, want := e.fetched(), 2*len(clients); got != want {
 		t.Errorf("the upstream was asked %d times, want %d", got, want)
 	}
 }
@@ -272,7 +275,7 @@ func TestRFC6672DNAME(t *testing.T) {
 		return response(query, 0, 3, 0, 0, dname, cname, mt.Record(mt.Join([]byte("\x03www"), mt.Name("other.example")), message.TypeA, 192, 0, 2, 1))
 	}
 	e, clients := startWire(t, answer)
-	for _, c := range clients {
+	for i, c := range clients {
 		query := wireQuery("www."+c.nameFor("dname"), message.TypeA)
 		want := wireMessage(answer(query)).records()
 		for range 2 {
@@ -281,8 +284,8 @@ func TestRFC6672DNAME(t *testing.T) {
 			}
 		}
 		c.exchange(wireQuery("xxx."+c.nameFor("dname"), message.TypeA))
-		if got := len(e.take()); got != 2 {
-			t.Errorf("%s: the upstream was asked %d times, want 2", c.name, got)
+		if got, want := e.fetched(), 2*(i+1); got != want {
+			t.Errorf("%s: %d queries went to the upstream, want %d", c.name, got, want)
 		}
 	}
 }

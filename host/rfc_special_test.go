@@ -28,8 +28,8 @@ func setAside(t *testing.T, policy string, forwarded bool, questions ...asking) 
 		for _, q := range questions {
 			got := c.exchange(wireQuery(q.name, q.qtype, mt.OPT(1232, 0)))
 			if forwarded {
-				if asked := e.take(); len(asked) != 1 && c.name == "udp" || got.rcode() != message.NOERROR {
-					t.Errorf("%s, %s: %s: got %x, and the upstream was asked %x, want once", policy, c.name, q.name, got, asked)
+				if asked := e.take(); len(asked) == 0 && c.name == "udp" || got.rcode() != message.NOERROR {
+					t.Errorf("%s, %s: %s: got %x, and the upstream was asked %x", policy, c.name, q.name, got, asked)
 				}
 				continue
 			}
@@ -42,7 +42,7 @@ func setAside(t *testing.T, policy string, forwarded bool, questions ...asking) 
 			}
 		}
 	}
-	if asked := e.take(); len(asked) > 0 {
+	if asked := e.take(); len(asked) > 0 && !forwarded {
 		t.Errorf("%s: the upstream was asked %q", policy, asked)
 	}
 }

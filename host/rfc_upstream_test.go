@@ -39,34 +39,17 @@ func TestRFC5452OneOutstanding(t *testing.T) {
 		})
 	}
 	<-asked
-	for end := time.Now().Add(patience); e.joined(t) < float64(len(clients)-1); {
+	for end := time.Now().Add(patience); e.counter("weir_cache_joined_total") < len(clients)-1; {
 		if time.Now().After(end) {
-			t.Fatalf("%v queries wait for the first one, want %d", e.joined(t), len(clients)-1)
+			t.Fatalf("%d queries wait for the first one, want %d", e.counter("weir_cache_joined_total"), len(clients)-1)
 		}
 		runtime.Gosched()
 	}
 	close(gate)
 	all.Wait()
-	if n := len(asked); n != 0 {
-		t.Errorf("the upstream was asked %d times more", n)
+	if n := e.fetched(); n != 1 {
+		t.Errorf("%d queries went to the upstream, want 1", n)
 	}
-}
-
-// joined is how many queries have waited for one that was under way.
-func (e *encrypted) joined(t *testing.T) (total float64) {
-	t.Helper()
-	families, err := e.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == "weir_cache_joined_total" {
-			for _, m := range f.GetMetric() {
-				total += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return total
 }
 
 // TestRFC8020Off: a denial of a name says nothing about names below it, which are asked for: an upstream is no signed zone, and rules may send them to another (section 7).
@@ -78,7 +61,7 @@ func TestRFC8020Off(t *testing.T) {
 		}
 		return response(query, message.NXDOMAIN, 0, 1, 0, soa)
 	})
-	for _, c := range clients {
+	for i, c := range clients {
 		for range 2 {
 			if got := c.exchange(wireQuery(c.nameFor("denied"), message.TypeA)); got.rcode() != message.NXDOMAIN {
 				t.Errorf("%s: got %x", c.name, got)
@@ -87,8 +70,8 @@ func TestRFC8020Off(t *testing.T) {
 				t.Errorf("%s: below: got %x", c.name, got)
 			}
 		}
-		if got := len(e.take()); got != 2 {
-			t.Errorf("%s: the upstream was asked %d times, want 2", c.name, got)
+		if got, want := e.fetched(), 2*(i+1); got != want {
+			t.Errorf("%s: %d queries went to the upstream, want %d", c.name, got, want)
 		}
 	}
 }
@@ -99,10 +82,14 @@ func TestRFC8109NoPriming(t *testing.T) {
 	if asked := e.take(); len(asked) > 0 {
 		t.Errorf("before any query, the upstream was asked %x", asked)
 	}
+	names := map[string]bool{}
 	for _, c := range clients {
 		c.exchange(wireQuery(c.nameFor("www"), message.TypeA))
-		if asked := e.take(); len(asked) != 1 || !bytes.HasPrefix(asked[0][12:], mt.Name(c.nameFor("www"))) {
-			t.Errorf("%s: the upstream was asked %x", c.name, asked)
+		names[string(mt.Question(c.nameFor("www"), message.TypeA))] = true
+	}
+	for _, q := range e.take() {
+		if !names[string(wireMessage(q).question())] {
+			t.Errorf("the upstream was asked %x", q)
 		}
 	}
 }
@@ -164,8 +151,8 @@ func TestRFC9715Queries(t *testing.T) {
 			t.Errorf("%s: got %x", c.name, got)
 		}
 		asked := e.take()
-		if len(asked) != 2 { // over UDP, then over TCP
-			t.Errorf("%s: the upstream was asked %d times, want 2", c.name, len(asked))
+		if len(asked) < 2 { // over UDP, then over TCP
+			t.Errorf("%s: the upstream was asked %d times, want twice", c.name, len(asked))
 		}
 		for _, q := range asked {
 			if size, _, _, _ := ofOPT(wireMessage(q).opt()); size != 1232 {

@@ -178,6 +178,40 @@ func (c wireClient) exchange(query []byte) wireMessage {
 	return got
 }
 
+// fetched is how many queries the cache has sent to the upstream so far. The upstream may see more messages, for after a while without a response weir sends
+// another one.
+func (e *encrypted) fetched() (n int) {
+	e.t.Helper()
+	return e.counter("weir_cache_misses_total") - e.counter("weir_cache_joined_total")
+}
+
+// askedFor takes what the upstream was asked, and returns the queries for a name.
+func (e *encrypted) askedFor(name string) (queries []wireMessage) {
+	for _, q := range e.take() {
+		if bytes.HasPrefix(q[12:], mt.Name(name)) {
+			queries = append(queries, q)
+		}
+	}
+	return queries
+}
+
+// counter is the sum of a metric over all labels.
+func (e *encrypted) counter(name string) (n int) {
+	e.t.Helper()
+	families, err := e.registry.Gather()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				n += int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return n
+}
+
 // wireMessage is a message as it is sent. The methods want a well-formed one with one question or none.
 type wireMessage []byte
 
