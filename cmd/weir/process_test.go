@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -39,9 +38,15 @@ type process struct {
 // start runs weir with the configuration at path, and returns when it serves.
 func start(t *testing.T, path string, env ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	p := &process{t: t, cmd: exec.CommandContext(ctx, os.Args[0], "run", path), log: make(chan string, 1000)}
+	return begin(t, exec.Command(os.Args[0], "run", path), env...)
+}
+
+// begin is start for a command that runs weir.
+func begin(t *testing.T, cmd *exec.Cmd, env ...string) *process {
+	t.Helper()
+	timer := time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+	t.Cleanup(func() { timer.Stop() })
+	p := &process{t: t, cmd: cmd, log: make(chan string, 1000)}
 	p.cmd.Env = append(append(os.Environ(), processVariable+"=1", "WEIR_LOG__FORMAT=json"), env...)
 	pipe, err := p.cmd.StderrPipe()
 	if err != nil {

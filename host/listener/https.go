@@ -67,6 +67,9 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 			<-below.closed
 		}
 	})
+	if l.leaving.Load() {
+		l.clients.gone(work, l.env.Grace) // those who are in the middle of a handshake have a request yet
+	}
 	server.Shutdown(work) //nolint:errcheck // when work ends, so does what is left, by Close
 	server.Close()        //nolint:errcheck // as above
 	all.Wait()

@@ -58,7 +58,8 @@ func newGuest(addr netip.AddrPort, code quic.ApplicationErrorCode) *guest {
 			go conn.CloseWithError(code, "") //nolint:errcheck // it waits until the connection is closed, and has no other error
 		}
 	}
-	g.stop = func(end time.Time) { time.AfterFunc(time.Until(end), g.endSoon) }
+	// However much time others have: while two processes read a socket, either gets packets that belong to the other.
+	g.stop = func(end time.Time) { time.AfterFunc(min(time.Until(end), lastRead), g.endSoon) }
 	return g
 }
 

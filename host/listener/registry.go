@@ -166,6 +166,27 @@ func (r *registry) drain(end time.Time) {
 	}
 }
 
+// gone waits until there are no connections, or for d, or until ctx is done.
+func (r *registry) gone(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r.mu.Lock()
+		n := len(r.open)
+		r.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // isDraining reports whether drain was called.
 func (r *registry) isDraining() bool {
 	r.mu.Lock()

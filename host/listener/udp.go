@@ -92,7 +92,12 @@ func bindUDP(ctx context.Context, network, address string, share bool) (*socket,
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{conn: pc.(*net.UDPConn)}
+	return newSocket(pc.(*net.UDPConn))
+}
+
+// newSocket makes a socket of conn, which it closes when that is not possible.
+func newSocket(conn *net.UDPConn) (*socket, error) {
+	s := &socket{conn: conn}
 	if s.out = datagram.Of(s.conn); s.out == nil {
 		s.conn.Close()
 		return nil, net.ErrClosed
