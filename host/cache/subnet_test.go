@@ -274,6 +274,21 @@ func TestFailureOfOne(t *testing.T) {
 	}
 }
 
+// TestFailureIsNotWidened: the scope of a failure is not believed, so that it is for the network that was told only.
+func TestFailureIsNotWidened(t *testing.T) {
+	var clk clock
+	g := telling(all32, 16)
+	g.rcode = func(message.Subnet) int { return dns.RcodeServerFailure }
+	c := openTold(t, preset("weir"), g, clk.now)
+	mustResolve(t, c, askFrom("203.0.113.0/24", clk.now()))
+	if _, ok := c.Cached(askFrom("203.0.113.7", clk.now()), nil); !ok {
+		t.Error("the failure is not remembered")
+	}
+	if _, ok := c.Cached(askFrom("203.0.5.0/24", clk.now()), nil); ok {
+		t.Error("another network has the failure")
+	}
+}
+
 // TestSupersede: what an upstream says of a larger network is the end of what it said of a smaller one around the client, and of that only.
 func TestSupersede(t *testing.T) {
 	var clk clock
