@@ -317,6 +317,7 @@ func (s *Server) Run(ctx context.Context) error {
 	administering, stopAdmin := context.WithCancel(background)
 	defer stopAdmin()
 	if s.admin != nil {
+		s.log.Info("admin pages", "address", s.admin.Addr().String())
 		beside.Go(func() error { return s.admin.Serve(administering) })
 	}
 	s.mu.Lock()

@@ -28,10 +28,11 @@ const processVariable = "TEST_WEIR_PROCESS"
 
 // process is a weir that runs.
 type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	log  chan string
-	addr string
+	t     *testing.T
+	cmd   *exec.Cmd
+	log   chan string
+	addr  string
+	admin string // "" without admin pages
 }
 
 // start runs weir with the configuration at path, and returns when it serves.
@@ -61,12 +62,25 @@ func begin(t *testing.T, cmd *exec.Cmd, env ...string) *process {
 			p.log <- lines.Text()
 		}
 	}()
-	var line struct{ Address string }
-	if err := json.Unmarshal([]byte(p.wait(`"msg":"serving"`)), &line); err != nil {
-		t.Fatal(err)
+	var line struct{ Msg, Address string }
+	for line.Msg != "serving" {
+		if err := json.Unmarshal([]byte(p.wait(`"address":`)), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.Msg == "admin pages" {
+			p.admin = line.Address
+		}
 	}
 	p.addr = line.Address
 	return p
+}
+
+// quiet throws away what the process logs from now on: it must not stop at a full pipe.
+func (p *process) quiet() {
+	go func() {
+		for range p.log { // until it ends
+		}
+	}()
 }
 
 // wait reads the log until a line has text in it, and returns that line.

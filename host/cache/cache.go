@@ -38,6 +38,8 @@ type Cache struct {
 
 	misses, joins, stales, prefetches, alone atomic.Uint64
 	saved, unsaved, restored                 atomic.Uint64 // snapshots written, and not; entries that came from one
+	panics                                   atomic.Uint64
+	seldom                                   due.Seldom // a panic is logged
 	metrics                                  *Metrics
 	log                                      *slog.Logger
 	snapshots                                snapshots
@@ -79,7 +81,7 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache.callers.New = func() any { return newCaller() }
 	cache.waiters.New = func() any { return cache.newWaiter() }
 	if cache.next, _ = next.(message.Starter); cache.next == nil {
-		cache.next = blocking{next, cache.background}
+		cache.next = blocking{next, cache}
 	}
 	env.Metrics.add(cache)
 	return cache
@@ -205,7 +207,7 @@ func (c *Cache) launch(f *flight, batch *message.Batch) {
 	}
 	f.cache = c
 	f.upstream.Query, f.upstream.Dst, f.upstream.Batch = &f.query, f.buf[:0], batch
-	if c.next.Start(&f.upstream) {
+	if c.startNext(&f.upstream) {
 		c.land(f)
 	}
 }
@@ -213,9 +215,7 @@ func (c *Cache) launch(f *flight, batch *message.Batch) {
 // land makes of what the upstream said what it is for the cache and for those who wait for f.
 func (c *Cache) land(f *flight) {
 	f.response, f.err = f.upstream.Response, f.upstream.Err
-	if f.err == nil || c.background.Err() == nil { // what fails because weir ends says nothing about the upstream
-		f.decision, f.kept = c.settle(f.key, f.hash, &f.query, &f.response, f.err, c.since(f.upstream.Batch))
-	}
+	c.keep(f)
 	if f.err == nil {
 		f.buf = f.response.Message
 	}
@@ -228,6 +228,14 @@ func (c *Cache) land(f *flight) {
 	}
 	c.flights.leave(f)
 	c.flights.wg.Done()
+}
+
+// keep has what f brought taken for the cache.
+func (c *Cache) keep(f *flight) {
+	defer c.rescue(&f.response, &f.err)
+	if f.err == nil || c.background.Err() == nil { // what fails because weir ends says nothing about the upstream
+		f.decision, f.kept = c.settle(f.key, f.hash, &f.query, &f.response, f.err, c.since(f.upstream.Batch))
+	}
 }
 
 // settle decides what becomes of a response, or of the error in its place, that has come now, and does it.

@@ -38,13 +38,14 @@ type Stats struct {
 	Flights   int       // queries that are with the upstream
 	Snapshots [2]uint64 // written, and not
 	Restored  uint64    // entries that came from a snapshot
+	Panics    uint64
 }
 
 // Stats returns the numbers of c.
 func (c *Cache) Stats() Stats {
 	s := Stats{
 		Misses: c.misses.Load(), Joined: c.joins.Load(), Stale: c.stales.Load(), Prefetch: c.prefetches.Load(), Alone: c.alone.Load(),
-		Flights: c.flights.number(), Snapshots: [2]uint64{c.saved.Load(), c.unsaved.Load()}, Restored: c.restored.Load(),
+		Flights: c.flights.number(), Snapshots: [2]uint64{c.saved.Load(), c.unsaved.Load()}, Restored: c.restored.Load(), Panics: c.panics.Load(),
 	}
 	for i := range c.store.shards {
 		sh := &c.store.shards[i]
@@ -82,6 +83,7 @@ func (s Stats) add(t Stats) Stats {
 	s.Snapshots[0] += t.Snapshots[0]
 	s.Snapshots[1] += t.Snapshots[1]
 	s.Restored += t.Restored
+	s.Panics += t.Panics
 	return s
 }
 
@@ -120,6 +122,7 @@ var (
 	descOctets    = desc("octets", "Memory of the entries in octets.", "kind")
 	descFlights   = desc("flights", "Queries that are with the upstream.")
 	descSnapshots = desc("snapshots_total", "Snapshots of the cache by result: ok, or failed, when the file could not be written.", "result")
+	descPanics    = desc("panics_total", "Panics; each cost the query that met it.")
 	descRestored  = desc("restored_total", "Entries that came from a snapshot at the start.")
 )
 
@@ -130,7 +133,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descHits, descStale, descMisses, descJoined, descAlone, descPrefetch, descEvictions, descEntries, descOctets, descFlights, descSnapshots, descRestored,
+		descHits, descStale, descMisses, descJoined, descAlone, descPrefetch, descEvictions, descEntries, descOctets, descFlights, descSnapshots, descRestored, descPanics,
 	} {
 		ch <- d
 	}
@@ -167,6 +170,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		metric(descFlights, prometheus.GaugeValue, float64(s.Flights))
 		metric(descSnapshots, prometheus.CounterValue, float64(s.Snapshots[0]), "ok")
 		metric(descSnapshots, prometheus.CounterValue, float64(s.Snapshots[1]), "failed")
+		metric(descPanics, prometheus.CounterValue, float64(s.Panics))
 		metric(descRestored, prometheus.CounterValue, float64(s.Restored))
 	}
 }

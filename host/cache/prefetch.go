@@ -57,7 +57,7 @@ func (c *Cache) refresh(k []byte, hash uint64) {
 		queryOf(&q, k, nil)
 		f.prepare(&q, c.now(nil).Add(c.config.ResolveTimeout))
 		// Here a goroutine waits, which bounds how many are fetched at a time.
-		f.upstream.Response, f.upstream.Err = c.next.Resolve(c.background, &f.query, f.buf[:0])
+		f.upstream.Response, f.upstream.Err = c.resolveNext(c.background, &f.query, f.buf[:0])
 		f.upstream.Batch = nil
 		c.land(f)
 	}

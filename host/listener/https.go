@@ -136,6 +136,7 @@ func (l *Listener) serveHTTP3(ctx, work context.Context, handler *doh) {
 	q.serve(ctx, l.keeper.server(nil, http3.NextProtoH3), controlStreams, func(conn *quic.Conn, g *guest) {
 		served := make(chan struct{})
 		go func() {
+			defer q.in.survive()
 			defer close(served)
 			server.ServeQUICConn(conn) //nolint:errcheck // clients end as they like
 		}()

@@ -74,7 +74,7 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.slot = x.choose(t.Batch)
 	x.mismatches.Store(0)
 	x.next, x.batch = now, t.Batch
-	x.step(now)
+	x.advance(now)
 	x.batch = nil
 	ended := x.ended
 	x.announce = !ended
@@ -137,7 +137,7 @@ func (x *exchange) step(now time.Time) {
 func (x *exchange) fire(now time.Time) {
 	x.mu.Lock()
 	if !x.ended {
-		x.step(now)
+		x.advance(now)
 	}
 	x.leave()
 }
@@ -314,13 +314,18 @@ func (x *exchange) sent(t *try, err error) {
 	}
 	x.mu.Lock()
 	if !x.ended && t.open() && t.waiting {
-		now := time.Now()
-		if err := x.writeAgain(t, now); err != nil {
-			x.unsent(t, err, now)
-		}
-		x.step(now)
+		x.resend(t, time.Now())
 	}
 	x.leave()
+}
+
+// resend writes a try again that could not be written.
+func (x *exchange) resend(t *try, now time.Time) {
+	defer x.rescue()
+	if err := x.writeAgain(t, now); err != nil {
+		x.unsent(t, err, now)
+	}
+	x.step(now)
 }
 
 // unsent notes a try that could not be sent.
@@ -412,7 +417,7 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 	s := t.server
 	if s.transport == UDP {
 		if reason == reasonCase {
-			s.noCase.Store(now.Add(quirkMemory).UnixNano())
+			s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 		}
 		x.fail(t, causeBroken, now)
 		return
@@ -445,7 +450,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	}
 	if t.over != UDP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
-		s.noCase.Store(now.Add(quirkMemory).UnixNano())
+		s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 	}
 	switch {
 	case truncated && t.over == UDP && s.transport != UDP:
@@ -460,7 +465,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
-		s.noEDNS.Store(now.Add(quirkMemory).UnixNano())
+		s.noEDNS.Store(int64(due.At(now.Add(quirkMemory))))
 	}
 	return true
 }

@@ -112,7 +112,8 @@ func (t *try) matches(msg []byte, ignoreCase bool) bool {
 }
 
 // take looks at a UDP message with the ID of t, and keeps it if it is the response: outcomeResponse, or outcomeCase, or outcomeNothing.
-func (t *try) take(msg []byte) outcomeKind {
+func (t *try) take(msg []byte) (kind outcomeKind) {
+	defer t.malformed(&kind, outcomeNothing)
 	switch {
 	case t.matches(msg, exactCase):
 		t.in, t.size = append(t.in[:0], msg...), len(msg)
@@ -137,17 +138,22 @@ func (t *try) post(kind outcomeKind, final bool, batch *message.Batch) {
 	x.mu.Lock()
 	if !x.ended {
 		x.batch = batch
-		now := batch.Now()
 		if final {
 			t.waiting = false
 		}
-		switch {
-		case !t.open(): // it was given up
-		case x.heed(t, kind, now):
-			x.conclude(t, nil)
-		default:
-			x.step(now)
-		}
+		x.hear(t, kind, batch.Now())
 	}
 	x.leave()
+}
+
+// hear goes on after an outcome of t.
+func (x *exchange) hear(t *try, kind outcomeKind, now time.Time) {
+	defer x.rescue()
+	switch {
+	case !t.open(): // it was given up
+	case x.heed(t, kind, now):
+		x.conclude(t, nil)
+	default:
+		x.step(now)
+	}
 }
