@@ -15,6 +15,7 @@ type waiter struct {
 	cache       *Cache
 	transaction *message.Transaction
 	part        role
+	untold      uint8        // the bits of its network, which the upstream is not told since it is told of too many others
 	held        found        // what the store had
 	flight      *flight      // which it has boarded, and leaves when it is final
 	deadline    due.Entry    // when it gets what there is without the flight
@@ -48,6 +49,7 @@ func (c *Cache) newWaiter() *waiter {
 // release gives a reference back, and with the last one the waiter.
 func (w *waiter) release() {
 	if w.refs.Add(-1) == 0 {
+		w.untold = 0
 		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, found{}, nil, nil, nil
 		w.cache.waiters.Put(w)
 	}
@@ -134,6 +136,7 @@ func (w *waiter) arrived(f *flight) {
 	default:
 		t.Response, t.Err = f.response, nil
 		t.Response.Message = append(t.Dst, f.response.Message...)[len(t.Dst):]
+		w.limitScope()
 	}
 }
 

@@ -288,9 +288,16 @@ func (e *entrance) refuse(j *job, rcode uint16, ede []byte) []byte {
 // finish makes the response what goes to the client.
 func (e *entrance) finish(j *job) []byte {
 	q, r := &j.exchange.Query, &j.exchange.Response
-	out := r.Finish(q, q.Limit(e.maxUDP)-j.asked.room)
+	subnet := 0
+	if r.Tailored {
+		subnet = r.SubnetRoom(q)
+	}
+	out := r.Finish(q, q.Limit(e.maxUDP)-j.asked.room-subnet)
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
+	}
+	if subnet > 0 {
+		out = r.AddSubnet(out, q)
 	}
 	if len(q.Options) > 0 && (e.transport != message.UDP || j.asked.room > 0) {
 		out = e.addOptions(j, out)

@@ -80,8 +80,9 @@ type Config struct {
 	// Case is "keep": the QNAME goes out as the client wrote it, or "random": in random case, which a forger has to guess
 	// (draft-vixie-dnsext-dns0x20). Either way a response must have it to the letter.
 	Case string `koanf:"case"`
-	// ClientSubnet is what servers hear of the network of a client (RFC 7871): "strip", nothing (the default), or "set PREFIX", always that
-	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own.
+	// ClientSubnet is what servers hear of the network of a client (RFC 7871): "strip", nothing (the default); "set PREFIX", always that
+	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own; or "forward", that of each
+	// client, as it says itself or else by its address, up to /24 and /56, or what is said with "forward /20 /48".
 	ClientSubnet string `koanf:"client_subnet"`
 	// Trusted has clients see the AD bit of responses, by which the servers say that they have validated them (RFC 4035 section 3.2.3). Only
 	// encrypted servers can be trusted: anybody on the way could set a bit in clear text.
@@ -89,6 +90,10 @@ type Config struct {
 	// Norecurse is what becomes of queries without RD: "refuse" (the default), since what a cache answers to them tells anybody what others
 	// have asked before, or "forward". The host sees to it.
 	Norecurse string `koanf:"norecurse"`
+	// SpecialNames is what becomes of queries for names that RFCs set aside, see package special: "auto" (the default), weir answers for those that nobody
+	// has, and servers that the public can reach are not asked for the zones that each network has for itself; "answer", weir answers for all of them;
+	// or "forward", the servers are asked for all but resolver.arpa. The host sees to it.
+	SpecialNames string `koanf:"special_names"`
 	// Private marks the servers as part of a private network. The host sees to what that means.
 	Private bool `koanf:"private"`
 	// Cache names the cache in front of the group. The host sees to it.
@@ -99,6 +104,13 @@ type Config struct {
 const (
 	NorecurseRefuse  = "refuse"
 	NorecurseForward = "forward"
+)
+
+// The values of Config.SpecialNames.
+const (
+	SpecialAuto    = "auto"
+	SpecialAnswer  = "answer"
+	SpecialForward = "forward"
 )
 
 // presets are the defaults. Those of CoreDNS are from its plugin/forward and plugin/pkg/proxy.
@@ -140,6 +152,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.Case, d.Case)
 	fill(&c.ClientSubnet, "strip")
 	fill(&c.Norecurse, NorecurseRefuse)
+	fill(&c.SpecialNames, SpecialAuto)
 	return c
 }
 
@@ -224,6 +237,7 @@ func (c Config) Validate(policy Policy) error {
 	oneOf("all_down", c.AllDown, "spray", "fail")
 	oneOf("case", c.Case, "keep", "random")
 	oneOf("norecurse", c.Norecurse, NorecurseRefuse, NorecurseForward)
+	oneOf("special_names", c.SpecialNames, SpecialAuto, SpecialAnswer, SpecialForward)
 	for _, d := range []struct {
 		key   string
 		value time.Duration

@@ -77,11 +77,18 @@ func TestValidate(t *testing.T) {
 		{"all_down", Config{Servers: one, AllDown: "pray"}, `all_down: "pray": want one of spray, fail`},
 		{"case", Config{Servers: one, Case: "upper"}, `case: "upper": want one of keep, random`},
 		{"client_subnet", Config{Servers: one, ClientSubnet: "set 2001:db8::/56"}, ""},
-		{"client_subnet without prefix", Config{Servers: one, ClientSubnet: "192.0.2.0/24"}, `client_subnet: "192.0.2.0/24": want strip, or set and a prefix, such as "set 192.0.2.0/24"`},
+		{"client_subnet without prefix", Config{Servers: one, ClientSubnet: "192.0.2.0/24"}, `client_subnet: "192.0.2.0/24": want strip, forward, or set and a prefix, such as "set 192.0.2.0/24"`},
+		{"client_subnet forward", Config{Servers: one, ClientSubnet: "forward"}, ""},
+		{"client_subnet with limits", Config{Servers: one, ClientSubnet: "forward /20 /48"}, ""},
+		{"client_subnet with one limit", Config{Servers: one, ClientSubnet: "forward /20"}, `client_subnet: "forward /20": want forward, or forward and the largest prefixes of IPv4 and IPv6, such as "forward /24 /56"`},
+		{"client_subnet with numbers", Config{Servers: one, ClientSubnet: "forward 24 56"}, `client_subnet: "forward 24 56": want forward, or forward and the largest prefixes of IPv4 and IPv6, such as "forward /24 /56"`},
+		{"client_subnet too long", Config{Servers: one, ClientSubnet: "forward /33 /56"}, `client_subnet: "forward /33 /56": /33 is not between /1 and /32, as a prefix of IPv4`},
+		{"client_subnet too short", Config{Servers: one, ClientSubnet: "forward /24 /0"}, `client_subnet: "forward /24 /0": /0 is not between /1 and /128, as a prefix of IPv6`},
 		{"client_subnet with host bits", Config{Servers: one, ClientSubnet: "set 192.0.2.1/24"}, `client_subnet: "set 192.0.2.1/24" has bits set behind its length: want "set 192.0.2.0/24"`},
 		{"trusted", Config{Servers: []string{"tls://192.0.2.1"}, Trusted: true}, ""},
 		{"trusted in clear text", Config{Servers: one, Trusted: true}, `trusted: 192.0.2.1:53 is asked in clear text, where anybody on the way can set AD: want servers such as "tls://192.0.2.1#dns.example"`},
 		{"trusted resolv.conf", Config{ResolvConf: "/etc/resolv.conf", Trusted: true}, `trusted: is for encrypted servers, and those of resolv_conf are not: want servers such as "tls://192.0.2.1#dns.example"`},
+		{"special_names", Config{Servers: one, SpecialNames: "no"}, `special_names: "no": want one of auto, answer, forward`},
 		{"norecurse", Config{Servers: one, Norecurse: "maybe"}, `norecurse: "maybe": want one of refuse, forward`},
 		{"preset", Config{Servers: one, Preset: "bind"}, `preset: "bind": want coredns or nodelocal`},
 		{"expire", Config{Servers: one, Expire: -1}, `expire: -1ns: want 10ms to 1h`},
@@ -117,7 +124,7 @@ func TestValidate(t *testing.T) {
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
 	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
-		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse}
+		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse, SpecialNames: SpecialAuto}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
 	}
@@ -129,5 +136,30 @@ func TestPresets(t *testing.T) {
 		if err := c.Validate(Policy{}); err != nil {
 			t.Errorf("preset %q: %v", name, err)
 		}
+	}
+}
+
+func TestIsNear(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		c    Config
+		want bool
+	}{
+		{"public", Config{Servers: []string{"8.8.8.8"}}, false},
+		{"public IPv6", Config{Servers: []string{"[2001:4860:4860::8888]:53"}}, false},
+		{"private by address", Config{Servers: []string{"10.0.0.2", "172.16.0.1:53", "192.168.0.1", "[fd00::1]:53"}}, true},
+		{"this host and link", Config{Servers: []string{"127.0.0.53", "[::1]:53", "169.254.20.10", "[fe80::1%1]:53"}}, true},
+		{"a cloud's", Config{Servers: []string{"100.100.2.136"}}, true},
+		{"one of two", Config{Servers: []string{"10.0.0.2", "8.8.8.8"}}, false},
+		{"encrypted", Config{Servers: []string{"tls://10.0.0.2#dns.example"}}, true},
+		{"by name", Config{Servers: []string{"tls://dns.example"}}, false},
+		{"private by configuration", Config{Servers: []string{"8.8.8.8"}, Private: true}, true},
+		{"the system's", Config{ResolvConf: "/etc/resolv.conf"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.c.IsNear(); got != tt.want {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
 	}
 }

@@ -50,6 +50,7 @@ type exchange struct {
 	next      time.Time // when the next try is due
 	overTCP   bool      // UDP is not trusted any more
 	truncated bool      // a server has said TC
+	untold    bool      // a server has refused a query with the client's subnet: it is left away
 	held      *try      // has a response that is better than none
 
 	mismatches atomic.Int32 // messages received that do not match, over all sockets
@@ -69,7 +70,7 @@ func newExchange(g *Group) *exchange {
 func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) bool {
 	x.mu.Lock()
 	x.transaction, x.query, x.limit, x.end = t, t.Query, limit, end
-	x.used, x.started, x.overTCP, x.truncated, x.held = 0, 0, false, false, nil
+	x.used, x.started, x.overTCP, x.truncated, x.untold, x.held = 0, 0, false, false, false, nil
 	x.ended, x.announce = false, false
 	x.slot = x.choose(t.Batch)
 	x.mismatches.Store(0)
@@ -248,8 +249,13 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, over Trans
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
 	t.lower = over == UDP && quirk(&s.noCase, now)
+	x.tell(t)
 	if x.query.Trace != nil {
-		x.trace(t.step("query"), "%s over %s, try %d, %v left", s.name, t.over, x.used, x.end.Sub(now).Round(time.Millisecond))
+		text := "%s over %s, try %d, %v left"
+		if t.subnet.Family != 0 {
+			text += ", with " + t.subnet.String()
+		}
+		x.trace(t.step("query"), text, s.name, t.over, x.used, x.end.Sub(now).Round(time.Millisecond))
 	}
 	s.inFlight.Add(1)
 	var err error
@@ -446,6 +452,9 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		if truncated {
 			text += ", truncated"
 		}
+		if r.Scope > 0 {
+			text += ", for " + t.subnet.Prefix(r.Scope).String()
+		}
 		x.trace(step, text, s.name, t.over, step.RCODE, t.size, step.Took.Round(time.Microsecond))
 	}
 	if t.over != UDP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
@@ -457,6 +466,10 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		x.truncated = true
 		x.askAgain(t, reasonTruncated, now)
 		return false
+
+	case t.subnet.Family != 0 && r.RCODE == message.REFUSED:
+		x.held = t
+		return !x.untell(t, now)
 
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
@@ -585,8 +598,20 @@ func (x *exchange) deliver(t *try, dst []byte) message.Response {
 		clear(msg[6:12])
 		r.Class = min(r.RCODE, message.ClassOther)
 	}
-	start := len(dst)
-	dst = append(dst, msg...)
+	if x.untold && t.subnet.Family == 0 {
+		x.ownOnly(&r)
+	}
+	r.Message = msg
+	start, whole := len(dst), true
+	if r.Signed() && !x.query.DO {
+		// The server should not have sent that, and who has not asked for it can't use it (RFC 4035 section 3.2.1). With RDATA that can't be read, all
+		// stays as it is.
+		unsigned, err := r.AppendUnsigned(dst, &t.question)
+		dst, whole = unsigned, err != nil
+	}
+	if whole {
+		dst = append(dst, msg...)
+	}
 	r.Message = dst[start:]
 	r.Upstream = x.group.index
 	return r

@@ -53,7 +53,8 @@ type Group struct {
 	randomCase    bool
 	failDown      bool
 	trusted       bool
-	subnet        []byte // option of all queries, nil for none
+	subnet        []byte               // option of all queries, nil for none
+	subnets       message.SubnetLimits // how much of the client's own network is told instead
 	overStale     bool
 	maxFails      int
 	maxConcurrent int64
@@ -134,7 +135,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		g.healthyRCODEs = append(g.healthyRCODEs, rcode)
 	}
 	g.probeQuery, _ = parseProbe(c.Probe)
-	g.subnet, _ = parseSubnet(c.ClientSubnet)
+	g.subnet, g.subnets, _ = parseSubnet(c.ClientSubnet)
 	for _, text := range c.Servers {
 		l, _ := parseServer(text, g.transport)
 		g.locations = append(g.locations, l)

@@ -143,7 +143,7 @@ func (t *try) receive(msg []byte, age uint32) (kind outcomeKind) {
 		return outcomeMalformed
 	}
 	t.in, t.size = append(t.in[:0], msg...), len(msg)
-	if t.problem = t.response.Parse(t.in, &t.question); t.problem != nil {
+	if t.problem = t.parse(t.in); t.problem != nil {
 		return outcomeMalformed
 	}
 	if age > 0 {

@@ -262,14 +262,14 @@ func (c *stream) deliver(msg []byte) {
 	if t == nil {
 		return
 	}
-	t.post(t.parse(msg), true, nil)
+	t.post(t.read(msg), true, nil)
 }
 
-// parse takes a message that answers t.
-func (t *try) parse(msg []byte) (kind outcomeKind) {
+// read takes a message that answers t.
+func (t *try) read(msg []byte) (kind outcomeKind) {
 	defer t.malformed(&kind, outcomeMalformed)
 	t.in, t.size = append(t.in[:0], msg...), len(msg)
-	if t.response.Parse(t.in, &t.question) != nil {
+	if t.parse(t.in) != nil {
 		return outcomeMalformed
 	}
 	return outcomeResponse

@@ -52,9 +52,10 @@ type try struct {
 	id       uint16
 	over     Transport // never Auto
 	edns     bool
-	lower    bool // the QNAME was sent in lower case, for a server that does not keep it
-	again    bool // sent again because a connection broke
-	dialed   bool // the connection had to be opened first
+	subnet   message.Subnet // that it tells, none unless the group does
+	lower    bool           // the QNAME was sent in lower case, for a server that does not keep it
+	again    bool           // sent again because a connection broke
+	dialed   bool           // the connection had to be opened first
 	sent     time.Time
 	due      time.Time // when it is overdue
 
@@ -117,7 +118,7 @@ func (t *try) take(msg []byte) (kind outcomeKind) {
 	switch {
 	case t.matches(msg, exactCase):
 		t.in, t.size = append(t.in[:0], msg...), len(msg)
-		if t.response.Parse(t.in, &t.question) == nil {
+		if t.parse(t.in) == nil {
 			return outcomeResponse
 		}
 		if len(msg) >= 12 && message.Truncated(msg) {
