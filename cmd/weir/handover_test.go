@@ -3,14 +3,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -229,28 +226,6 @@ func exchange(network, addr, name string) (*dns.Msg, error) {
 	return ask(c, name)
 }
 
-// overHTTPS asks once, on a new connection.
-func overHTTPS(addr, name string) (*dns.Msg, error) {
-	q, err := new(dns.Msg).SetQuestion(name, dns.TypeA).Pack()
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
-	// A request with a body is not sent again by package http when the connection ends.
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Post("https://"+addr+"/dns-query", "application/dns-message", bytes.NewReader(q))
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	octets, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	m := new(dns.Msg)
-	return m, m.Unpack(octets)
-}
-
 // traffic asks steadily over all transports until it is stopped, and each query once. The answers are weir's own: those of an upstream come late, or not, on a machine
 // that stands still now and then.
 type traffic struct {
@@ -271,7 +246,7 @@ func (l *traffic) worker(t *testing.T, number int, network, addr string, each in
 		name := fmt.Sprintf("n%d.w%d.local.test.", i, number)
 		old := i%each != 0
 		var err error
-		if !old && network != "https" {
+		if !old {
 			if c != nil {
 				c.Close()
 			}
@@ -281,12 +256,7 @@ func (l *traffic) worker(t *testing.T, number int, network, addr string, each in
 				return
 			}
 		}
-		var m *dns.Msg
-		if network == "https" {
-			m, err = overHTTPS(addr, name)
-		} else {
-			m, err = ask(c, name)
-		}
+		m, err := ask(c, name)
 		if err != nil || m.Rcode != dns.RcodeNameError {
 			t.Errorf("%s over %s, query %d on its socket: got %v, %v, want NXDOMAIN", name, network, i%each, m, err)
 			l.failed.Store(true)
@@ -296,7 +266,7 @@ func (l *traffic) worker(t *testing.T, number int, network, addr string, each in
 	}
 }
 
-// TestUpgradeUnderLoad has weir's place taken several times, by processes that are confined like it, while queries come over UDP, TCP, TLS, HTTPS and a Unix-domain socket. None is
+// TestUpgradeUnderLoad has weir's place taken several times, by processes that are confined like it, while queries come over UDP, TCP, TLS and a Unix-domain socket. None is
 // lost, none is answered wrongly, and each process answers in its turn, with its own configuration.
 func TestUpgradeUnderLoad(t *testing.T) {
 	s := newSuccession(t)
@@ -311,7 +281,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		each          int // queries on a socket
 	}{
 		{"udp", s.addr, 1 << 30}, {"udp", s.addr, 1 << 30}, {"udp", s.addr, 1 << 30}, {"udp", s.addr, 1}, {"udp", s.addr, 1},
-		{"tcp", s.addr, 1}, {"tcp", s.addr, 1}, {"tcp", s.addr, 20}, {"tls", s.tls, 1}, {"tls", s.tls, 20}, {"https", s.https, 1}, {"https", s.https, 1}, {"unix", s.file, 1},
+		{"tcp", s.addr, 1}, {"tcp", s.addr, 1}, {"tcp", s.addr, 20}, {"tls", s.tls, 1}, {"tls", s.tls, 20}, {"unix", s.file, 1},
 	} {
 		l.all.Go(func() { l.worker(t, i, w.network, w.addr, w.each) })
 	}

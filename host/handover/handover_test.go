@@ -326,7 +326,7 @@ func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be somebody else")
 	}
-	dir, err := os.MkdirTemp("", "handover") // t.TempDir is inside of one that is closed to others
+	dir, err := os.MkdirTemp("", "handover") //nolint:usetesting // t.TempDir is inside of one that is closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +406,7 @@ func FuzzReceive(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer unix.Close(pair[0]) //nolint:errcheck // the test's end
+		defer unix.Close(pair[0])
 		file := os.NewFile(uintptr(pair[1]), "")
 		conn, err := net.FileConn(file)
 		if err != nil {

@@ -63,7 +63,7 @@ func Listen(path string, inherited *inherit.Sockets, log *slog.Logger) (*Server,
 		s.info, err = os.Lstat(path)
 	}
 	if err != nil {
-		s.listener.Close()
+		s.listener.Close() //nolint:errcheck // the error above tells why
 		return nil, err
 	}
 	return s, nil
@@ -81,7 +81,7 @@ func (s *Server) Path() string { return s.path }
 // Serve waits for new processes, and hands over to them, one at a time, until one of them is ready or ctx is done. Then it closes the socket, and removes the file unless it is
 // the new process's.
 func (s *Server) Serve(ctx context.Context, p Process) {
-	stop := context.AfterFunc(ctx, func() { s.listener.Close() })
+	stop := context.AfterFunc(ctx, func() { s.listener.Close() }) //nolint:errcheck // which ends Accept
 	defer stop()
 	defer s.Close()
 	for ctx.Err() == nil {
@@ -176,7 +176,7 @@ func (s *Server) ready(c channel) (message, error) {
 
 // Close closes the socket, and removes its file unless it is a new process's. It is for a Server that is not served; Serve does the same in the end.
 func (s *Server) Close() {
-	s.listener.Close()
+	s.listener.Close() //nolint:errcheck // it may have been closed
 	if s.borrowed {
 		return
 	}

@@ -83,7 +83,7 @@ func Of(files []*os.File, names []string) (*Sockets, error) {
 			one.name = name
 			s.free = append(s.free, one)
 		}
-		f.Close()
+		f.Close() //nolint:errcheck // what is kept is a duplicate
 	}
 	if err := errors.Join(errs...); err != nil {
 		s.Close()
@@ -125,7 +125,7 @@ func identify(f *os.File) (inherited, error) {
 		u.SetUnlinkOnClose(false)
 		return inherited{at: place{kind: addr.Net, path: addr.Name}, stream: u}, nil
 	}
-	ln.Close()
+	ln.Close() //nolint:errcheck // nothing was done with it
 	return inherited{}, fmt.Errorf("is of another kind than weir has listeners for: %s", ln.Addr().Network())
 }
 
@@ -136,7 +136,7 @@ func identifyPackets(f *os.File) (inherited, error) {
 	}
 	conn, ok := pc.(*net.UDPConn)
 	if !ok {
-		pc.Close()
+		pc.Close() //nolint:errcheck // nothing was done with it
 		return inherited{}, fmt.Errorf("is of another kind than weir has listeners for: %s", pc.LocalAddr().Network())
 	}
 	c, err := conn.SyscallConn()
@@ -201,7 +201,7 @@ func bothFamilies() bool {
 	if err != nil {
 		return false
 	}
-	defer syscall.Close(fd) //nolint:errcheck // nothing was done with it
+	defer syscall.Close(fd)
 	return syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 0) == nil
 }
 

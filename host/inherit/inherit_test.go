@@ -122,7 +122,7 @@ func TestOfRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(pair[1]) //nolint:errcheck // the test's end
+	defer unix.Close(pair[1])
 	for _, tt := range []struct {
 		name string
 		file *os.File
