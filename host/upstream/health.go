@@ -33,7 +33,12 @@ func (g *Group) health(ctx context.Context) {
 			if s.down.Load() && !probing[s] {
 				probing[s] = true
 				probes.Go(func() {
-					g.probe(ctx, s)
+					if !g.survive(func(context.Context) { g.probe(ctx, s) }) {
+						select {
+						case <-time.After(time.Second):
+						case <-ctx.Done():
+						}
+					}
 					select {
 					case ended <- s:
 					case <-ctx.Done():
