@@ -19,7 +19,7 @@ const flagDO = 1 << 15 // in the TTL of an OPT
 
 // ofOPT returns what an OPT says: the payload size, the extended RCODE, the version and the flags.
 func ofOPT(opt []byte) (size uint16, extended, version byte, flags uint16) {
-	if opt == nil { // which is what a test looks for, by an EDNS version that there isn't
+	if opt == nil { // a version and flags that no test wants
 		return 0, 0, 0xFF, 0xFFFF
 	}
 	return binary.BigEndian.Uint16(opt[3:]), opt[5], opt[6], binary.BigEndian.Uint16(opt[7:])

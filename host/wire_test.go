@@ -152,9 +152,6 @@ type wireClient struct {
 	t *testing.T
 }
 
-// encrypted reports whether nobody else can read what the client and weir say.
-func (c wireClient) encrypted() bool { return c.name != "udp" && c.name != "tcp" }
-
 // id is the ID that queries have: over QUIC, and by custom over HTTPS, it is 0.
 func (c wireClient) id() uint16 {
 	if c.name == "quic" || strings.HasPrefix(c.name, "http") {
