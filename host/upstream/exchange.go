@@ -49,6 +49,7 @@ type exchange struct {
 	started   int       // tries so far, without those that follow a response
 	next      time.Time // when the next try is due
 	overTCP   bool      // UDP is not trusted any more
+	probeTCP  bool      // TCP is what it is about
 	truncated bool      // a server has said TC
 	held      *try      // has a response that is better than none
 
@@ -221,40 +222,42 @@ func (x *exchange) begin(now time.Time) {
 	over := s.transport
 	if over == Auto {
 		over = UDP
-		if x.overTCP || x.group.randomCase && quirk(&s.noCase, now) {
+		if x.overTCP || x.probeTCP || x.group.randomCase && quirk(&s.noCase, now) {
 			over = TCP
 		}
 	}
-	x.send(s, now, wait, over, !quirk(&s.noEDNS, now), false)
+	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), tcpOnly: x.probeTCP})
 }
 
-// follow sends the query to the same server in another way, because of what it said. It reports whether it could.
-func (x *exchange) follow(s *server, now time.Time, over Transport, edns, again bool) bool {
+// follow sends the query to the server of t in another way, because of what it said. It reports whether it could.
+func (x *exchange) follow(t *try, now time.Time, how manner) bool {
+	s := t.server
 	wait := min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.end.Sub(now))
 	if due := now.Add(wait); x.next.Before(due) {
 		x.next = due
 	}
-	return x.send(s, now, wait, over, edns, again)
+	how.tcpOnly = t.tcpOnly || t.over == UDP && how.over == TCP && !x.overTCP
+	return x.send(s, now, wait, how)
 }
 
 // send sends the query to s, as a try of its own. When that can't be done, it counts as a failed try.
-func (x *exchange) send(s *server, now time.Time, wait time.Duration, over Transport, edns, again bool) bool {
+func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner) bool {
 	if x.used == len(x.tries) {
 		return false
 	}
 	t := &x.tries[x.used]
 	x.used++
-	*t = try{exchange: x, server: s, over: over, edns: edns, again: again, sent: now, due: now.Add(wait), out: t.out, in: t.in}
+	*t = try{exchange: x, server: s, manner: how, sent: now, due: now.Add(wait), out: t.out, in: t.in}
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
-	t.lower = over == UDP && quirk(&s.noCase, now)
+	t.lower = t.over == UDP && quirk(&s.noCase, now)
 	if x.query.Trace != nil {
 		x.trace(t.step("query"), "%s over %s, try %d, %v left", s.name, t.over, x.used, x.end.Sub(now).Round(time.Millisecond))
 	}
 	s.inFlight.Add(1)
 	var err error
-	s.metrics.queries[over].Inc()
-	if over == UDP {
+	s.metrics.queries[t.over].Inc()
+	if t.over == UDP {
 		err = x.sendUDP(t, now)
 	} else {
 		err = x.sendConnected(t)
@@ -363,7 +366,6 @@ func (x *exchange) sendConnected(t *try) error {
 
 // heed does what an outcome asks for, and reports whether it is the response.
 func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
-	s := t.server
 	if t.over != UDP {
 		x.finish(t) // whoever posted has taken it out of its stream
 	}
@@ -385,7 +387,7 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 
 	case outcomeBroken:
 		x.close(t)
-		if t.over == UDP || t.again || !x.follow(s, now, t.over, t.edns, true) {
+		if t.over == UDP || t.again || !x.follow(t, now, manner{over: t.over, edns: t.edns, again: true}) {
 			x.fail(t, causeBroken, now)
 		}
 
@@ -407,7 +409,7 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 }
 
 // askAgain asks the server of t, whose response over UDP won't do, over TCP. If its transport is "udp" there is only the next try, on
-// another port.
+// another port. If it is known not to respond over TCP, it is asked only when there is nobody else to ask.
 func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 	s := t.server
 	if s.transport == UDP {
@@ -417,8 +419,15 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 		x.fail(t, causeBroken, now)
 		return
 	}
+	if s.tcp.down.Load() && x.started < min(x.limit, len(x.servers)) {
+		if x.query.Trace != nil {
+			x.trace(t.step("failure"), "%s does not respond over TCP, so the next server is asked", s.name)
+		}
+		x.next = now
+		return
+	}
 	s.metrics.fallbacks[reason].Inc()
-	if !x.follow(s, now, TCP, t.edns, false) {
+	if !x.follow(t, now, manner{over: TCP, edns: t.edns}) {
 		x.fail(t, causeBroken, now)
 	}
 }
@@ -432,7 +441,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	if !t.dialed {
 		s.observe(now.Sub(t.sent), now)
 	}
-	s.ok(r.RCODE, now)
+	s.ok(t, r.RCODE, now)
 	truncated := message.Truncated(r.Message)
 	if x.query.Trace != nil {
 		step := t.step("response")
@@ -456,7 +465,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
-		return !x.follow(s, now, t.over, false, false)
+		return !x.follow(t, now, manner{over: t.over})
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
@@ -481,7 +490,7 @@ func (x *exchange) fail(t *try, cause int, now time.Time) {
 		step.Took = now.Sub(t.sent)
 		x.trace(step, "%s over %s: %s after %v%s", t.server.name, t.over, causeNames[cause], step.Took.Round(time.Microsecond), because(t.problem))
 	}
-	t.server.fail(cause, t.problem, 0, now)
+	t.server.fail(t, cause, t.problem, 0, now)
 	due := now
 	if x.started >= len(x.servers) {
 		due = now.Add(x.grace(t.server))
@@ -522,7 +531,7 @@ func (x *exchange) expire(now time.Time) {
 			continue
 		}
 		t.overdue = true
-		t.server.fail(causeTimeout, nil, now.Sub(t.sent), now)
+		t.server.fail(t, causeTimeout, nil, now.Sub(t.sent), now)
 		if t.over != UDP {
 			t.connection.suspect(t)
 		}

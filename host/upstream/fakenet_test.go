@@ -29,6 +29,7 @@ type fakeServer struct {
 	delay   time.Duration
 	silent  bool
 	refused bool                        // TCP connections, and UDP by ICMP; with a delay, that was forged, and an answer follows
+	noTCP   bool                        // TCP connections only
 	lose    int                         // packets to lose from now on
 	answer  func(query []byte) [][]byte // instead of the IP
 	stream  func(end net.Conn, nth int) // instead of everything, for TCP connections, of which it is told the number
@@ -111,6 +112,10 @@ func (n *fakeNet) dial(_ context.Context, network string, source netip.Addr, ser
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if network == "tcp" && s.noTCP {
+		s.streams++
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
 	if network == "tcp" && s.refused {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}

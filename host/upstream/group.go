@@ -271,7 +271,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 func (g *Group) exchange() *exchange {
 	x := g.exchanges.Get().(*exchange)
 	x.refs.Store(1)
-	x.used = 0
+	x.used, x.probeTCP = 0, false
 	return x
 }
 
@@ -407,6 +407,7 @@ type Stats struct {
 	Connections int           // that are open, or being opened
 	NoEDNS      bool          // is asked without EDNS
 	NoCase      bool          // does not keep the case of the QNAME
+	NoTCP       bool          // responds over UDP, and not over TCP when that is needed
 }
 
 // Stats returns the state of all servers, in the order of the configuration.
@@ -419,7 +420,7 @@ func (g *Group) Stats() []Stats {
 		s.mu.Unlock()
 		stats = append(stats, Stats{
 			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
-			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
+			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now), NoTCP: s.tcp.down.Load(),
 		})
 	}
 	return stats

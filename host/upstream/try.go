@@ -47,13 +47,11 @@ func outcomeOf(err error, otherwise outcomeKind) outcomeKind {
 type try struct {
 	exchange *exchange
 	server   *server
+	manner
 	question message.Question // as sent, its Name within out
 	out      []byte           // two octets of length, then the query
 	id       uint16
-	over     Transport // never Auto
-	edns     bool
 	lower    bool // the QNAME was sent in lower case, for a server that does not keep it
-	again    bool // sent again because a connection broke
 	dialed   bool // the connection had to be opened first
 	sent     time.Time
 	due      time.Time // when it is overdue
@@ -70,6 +68,15 @@ type try struct {
 	size     int              // octets of the response received
 	response message.Response // in in
 	problem  error            // of an outcome that is none: what the network, or the server's certificate, had against it; may be nil
+}
+
+// manner is how a query is sent.
+type manner struct {
+	over  Transport // never Auto
+	edns  bool
+	again bool // because a connection broke
+	// tcpOnly: it is over TCP because of a response over UDP, or to probe TCP. What becomes of it says nothing about the server otherwise.
+	tcpOnly bool
 }
 
 // open reports whether a response is waited for.
