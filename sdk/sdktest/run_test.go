@@ -1,8 +1,10 @@
 package sdktest
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,6 +132,27 @@ func TestLists(t *testing.T) {
 		if _, err := newTable("t", tt.kind, tt.text); err == nil || !strings.Contains(err.Error(), "line 2: ") {
 			t.Errorf("%s: got error %v, want one with the line", tt.kind, err)
 		}
+	}
+}
+
+// TestOctets: a name needn't be UTF-8, and a name that the reader of records takes for a comment is refused.
+func TestOctets(t *testing.T) {
+	hosts, err := newTable("h", "hosts", "192.0.2.1 \xe9\xffA.test\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := hosts.values["\x03\xe9\xffa\x04test\x00"]; !ok {
+		t.Errorf("got names %q, want one of three octets in its first label", slices.Collect(maps.Keys(hosts.values)))
+	}
+	zone, err := newTable("z", "zone", "z.test. 1 SOA ns. host. 1 2 3 4 5\n\xe9.z.test. 1 A 192.0.2.1\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := zone.values["\x01\xe9\x01z\x04test\x00"]; !ok {
+		t.Errorf("got names %q, want one of one octet in its first label", slices.Collect(maps.Keys(zone.values)))
+	}
+	if _, err := newTable("h", "hosts", "192.0.2.1 ;a\n"); err == nil {
+		t.Error("a host's name that begins a comment: got no error")
 	}
 }
 

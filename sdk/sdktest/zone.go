@@ -171,6 +171,9 @@ func (t *table) readHosts(text string) error {
 		}
 		add := func(owner, rrtype, data string) {
 			rr, rrerr := dns.NewRR(fmt.Sprintf("%s %d IN %s %s", dns.Fqdn(owner), hostsTTL, rrtype, data))
+			if rr == nil && rrerr == nil {
+				rrerr = fmt.Errorf("%q is no record", data)
+			}
 			if rrerr != nil {
 				err = rrerr
 				return
@@ -183,11 +186,13 @@ func (t *table) readHosts(text string) error {
 				sets[key][number] = append(sets[key][number], rr)
 			}
 		}
-		add(reverse, "PTR", dns.CanonicalName(words[1]))
 		for _, name := range words[1:] {
 			add(name, map[bool]string{true: "A", false: "AAAA"}[address.Is4()], words[0])
 		}
 		if err != nil {
+			return fmt.Errorf("table %s: %w", t.name, err)
+		}
+		if add(reverse, "PTR", string(sdk.AppendText(nil, []byte(wire(words[1]))))); err != nil {
 			return fmt.Errorf("table %s: %w", t.name, err)
 		}
 	}
@@ -320,11 +325,16 @@ func parent(name string) string { return name[1+int(name[0]):] }
 
 // wire returns the canonical wire format of a name; a name that is none is a mistake in a test, and panics.
 func wire(text string) string {
-	name := exact(dns.CanonicalName(text))
-	if name == "" {
+	name := []byte(exact(text))
+	if len(name) == 0 {
 		panic(fmt.Sprintf("sdktest: %q is no name", text))
 	}
-	return name
+	for i, c := range name { // octets, not text: a label needn't be UTF-8, and no octet that tells a length is a letter
+		if 'A' <= c && c <= 'Z' {
+			name[i] = c | 0x20
+		}
+	}
+	return string(name)
 }
 
 // exact returns the wire format of a name with its letters as they are, empty if it is none.
