@@ -14,6 +14,7 @@
 // # When a try leads to another
 //
 //   - no response in time: the next server, or the same again, while there are tries left (3 in all, RFC 9520 section 3.1)
+//   - no response in time, and a probe for that name came back to weir: the next server, and never the same one (loop.go)
 //   - an ICMP error or a refused connection: the next server at once. The socket stays open, for the ICMP may be forged. Only when
 //     every try has met an error, and a moment of grace has passed, is that the end
 //   - TC: the same server over TCP, unless its transport is "udp"; the next server if this one is known not to respond over TCP

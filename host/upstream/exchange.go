@@ -49,12 +49,22 @@ type exchange struct {
 	started   int       // tries so far, without those that follow a response
 	next      time.Time // when the next try is due
 	overTCP   bool      // UDP is not trusted any more
-	probeTCP  bool      // TCP is what it is about
-	truncated bool      // a server has said TC
-	held      *try      // has a response that is better than none
+	purpose   purpose
+	loop      bool // what a server is asked comes back to weir
+	truncated bool // a server has said TC
+	held      *try // has a response that is better than none
 
 	mismatches atomic.Int32 // messages received that do not match, over all sockets
 }
+
+// purpose is what an exchange is for.
+type purpose uint8
+
+const (
+	forQuery purpose = iota // or to probe a server: what becomes of it says how the server is
+	forTCP                  // to probe TCP
+	forLoop                 // to probe for a loop: what becomes of it says nothing
+)
 
 func newExchange(g *Group) *exchange {
 	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues]}
@@ -71,7 +81,7 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.mu.Lock()
 	x.transaction, x.query, x.limit, x.end = t, t.Query, limit, end
 	x.used, x.started, x.overTCP, x.truncated, x.held = 0, 0, false, false, nil
-	x.ended, x.announce = false, false
+	x.ended, x.announce, x.loop = false, false, false
 	x.slot = x.choose(t.Batch)
 	x.mismatches.Store(0)
 	x.next, x.batch = now, t.Batch
@@ -222,11 +232,11 @@ func (x *exchange) begin(now time.Time) {
 	over := s.transport
 	if over == Auto {
 		over = UDP
-		if x.overTCP || x.probeTCP || x.group.randomCase && quirk(&s.noCase, now) {
+		if x.overTCP || x.purpose == forTCP || x.group.randomCase && quirk(&s.noCase, now) {
 			over = TCP
 		}
 	}
-	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), tcpOnly: x.probeTCP})
+	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), tcpOnly: x.purpose == forTCP})
 }
 
 // follow sends the query to the server of t in another way, because of what it said. It reports whether it could.
@@ -462,6 +472,9 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		x.askAgain(t, reasonTruncated, now)
 		return false
 
+	case x.loop && t.failed && (r.RCODE == message.SERVFAIL || r.RCODE == message.REFUSED):
+		return false // what a server in the loop says about it; weir knows better
+
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
@@ -480,7 +493,10 @@ func refusesEDNS(rcode uint16) bool {
 
 // fail notes that t has met an error. The next try is due, if no other is hopeful: at once when there is a server that was not
 // asked, else after a moment. A UDP socket stays open.
-func (x *exchange) fail(t *try, cause int, now time.Time) {
+func (x *exchange) fail(t *try, cause int, now time.Time) { x.failed(t, cause, t.problem, now) }
+
+// failed is fail for a try that is not posted yet: its problem is the reader's.
+func (x *exchange) failed(t *try, cause int, problem error, now time.Time) {
 	if t.failed {
 		return
 	}
@@ -488,9 +504,9 @@ func (x *exchange) fail(t *try, cause int, now time.Time) {
 	if x.query.Trace != nil {
 		step := t.step("failure")
 		step.Took = now.Sub(t.sent)
-		x.trace(step, "%s over %s: %s after %v%s", t.server.name, t.over, causeNames[cause], step.Took.Round(time.Microsecond), because(t.problem))
+		x.trace(step, "%s over %s: %s after %v%s", t.server.name, t.over, causeNames[cause], step.Took.Round(time.Microsecond), because(problem))
 	}
-	t.server.fail(t, cause, t.problem, 0, now)
+	t.server.fail(t, cause, problem, 0, now)
 	due := now
 	if x.started >= len(x.servers) {
 		due = now.Add(x.grace(t.server))
@@ -540,6 +556,9 @@ func (x *exchange) expire(now time.Time) {
 			step.Took = now.Sub(t.sent)
 			x.trace(step, "%s over %s: no response in %v", t.server.name, t.over, step.Took.Round(time.Millisecond))
 		}
+		if now.Before(x.end) {
+			x.suspect(t, now)
+		}
 	}
 }
 
@@ -547,6 +566,8 @@ func (x *exchange) expire(now time.Time) {
 func (x *exchange) failure(now time.Time) error {
 	x.expire(now)
 	switch {
+	case x.loop:
+		return ErrLoop
 	case x.truncated:
 		return ErrTruncated
 	case x.mismatches.Load() > 0:

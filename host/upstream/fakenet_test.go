@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -35,6 +36,7 @@ type fakeServer struct {
 	stream  func(end net.Conn, nth int) // instead of everything, for TCP connections, of which it is told the number
 	streams int
 	queries []time.Time
+	probes  int // for loops, which are not among the queries, and are not lost
 	sources []netip.Addr
 }
 
@@ -152,10 +154,15 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 			query = append(query, buf[:k]...)
 		}
 		s.mu.Lock()
-		s.queries = append(s.queries, time.Now())
-		s.sources = append(s.sources, source)
-		delay, quiet := s.delay, s.silent || s.lose > 0
-		if s.lose > 0 {
+		probe := bytes.Contains(query, []byte(loopPrefix))
+		if probe {
+			s.probes++
+		} else {
+			s.queries = append(s.queries, time.Now())
+			s.sources = append(s.sources, source)
+		}
+		delay, quiet := s.delay, s.silent || s.lose > 0 && !probe
+		if s.lose > 0 && !probe {
 			s.lose--
 		}
 		refused, answers := s.refused, s.answer

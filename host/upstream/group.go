@@ -62,15 +62,16 @@ type Group struct {
 	readTimeout   time.Duration
 	dialTimeout   time.Duration
 
-	servers   atomic.Pointer[[]*server] // non-nil; replaced as a whole when resolv.conf changes
-	turn      atomic.Uint64             // of round_robin
-	waiting   atomic.Int64              // queries in Resolve
-	exchanges sync.Pool                 // of *exchange
-	waiters   sync.Pool                 // of *waiter
-	queues    [queues]due.Queue         // of the deadlines of exchanges
-	made      atomic.Uint32             // exchanges
-	inFlight  prometheus.Gauge
-	overLimit prometheus.Counter
+	servers    atomic.Pointer[[]*server] // non-nil; replaced as a whole when resolv.conf changes
+	turn       atomic.Uint64             // of round_robin
+	waiting    atomic.Int64              // queries in Resolve
+	exchanges  sync.Pool                 // of *exchange
+	waiters    sync.Pool                 // of *waiter
+	queues     [queues]due.Queue         // of the deadlines of exchanges
+	made       atomic.Uint32             // exchanges
+	loopProbes atomic.Int32              // on their way
+	inFlight   prometheus.Gauge
+	overLimit  prometheus.Counter
 
 	changing    sync.Mutex       // guards following, and changes of servers
 	configured  []target         // where locations are, as far as that is known
@@ -238,6 +239,12 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 		return nil
 	}
 	now := t.Batch.Now()
+	if g.loopProbes.Load() != 0 && g.cameBack(t.Query, now) {
+		g.left()
+		t.Response.SetRCODE(t.Dst, t.Query, message.REFUSED)
+		t.Response.EDE, t.Response.Silent = loopEDE, true
+		return nil
+	}
 	end := now.Add(g.readTimeout)
 	if d := t.Query.Deadline; !d.IsZero() && d.Before(end) {
 		end = d
@@ -271,7 +278,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 func (g *Group) exchange() *exchange {
 	x := g.exchanges.Get().(*exchange)
 	x.refs.Store(1)
-	x.used, x.probeTCP = 0, false
+	x.used, x.purpose = 0, forQuery
 	return x
 }
 

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdns/weir/host/message"
 )
 
 const (
@@ -108,29 +110,16 @@ func (g *Group) health(ctx context.Context) {
 	}
 }
 
-// probe asks a server until h, which is one of its, is up or the server not in the group any more. The outcome of the exchange is not looked at: the
-// exchange itself has noted it.
+// probe asks a server until h, which is one of its, is up or the server not in the group any more.
 func (g *Group) probe(ctx context.Context, s *server, h *health) {
-	interval := g.healthCheck
+	interval, what := g.healthCheck, forQuery
 	if h == &s.tcp {
-		interval *= tcpCheck
+		interval, what = tcpCheck*interval, forTCP
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for h.down.Load() && !s.isRetired() {
-		now := time.Now()
-		w := g.waiters.Get().(*waiter)
-		w.transaction.Query, w.transaction.Batch = g.probeQuery, nil
-		x := g.exchange()
-		x.servers = append(x.servers[:0], s)
-		x.probeTCP = h == &s.tcp
-		g.entered()
-		if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
-			<-w.done // soon after the end of ctx, since that ends the group
-		} else {
-			g.left()
-		}
-		g.waiters.Put(w)
+		g.ask(s, g.probeQuery, what)
 		if !h.down.Load() {
 			return
 		}
@@ -140,6 +129,23 @@ func (g *Group) probe(ctx context.Context, s *server, h *health) {
 			return
 		}
 	}
+}
+
+// ask sends a query of weir's own to s, once, and waits for the end of that. The exchange itself notes the outcome.
+func (g *Group) ask(s *server, q *message.Query, what purpose) {
+	now := time.Now()
+	w := g.waiters.Get().(*waiter)
+	w.transaction.Query, w.transaction.Batch = q, nil
+	x := g.exchange()
+	x.servers = append(x.servers[:0], s)
+	x.purpose = what
+	g.entered()
+	if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
+		<-w.done // soon after the end of Run, since that ends the exchange
+	} else {
+		g.left()
+	}
+	g.waiters.Put(w)
 }
 
 // probeTimeout bounds the wait for the response to a probe: a server that takes longer is of no use to a client either.

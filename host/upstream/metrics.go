@@ -56,6 +56,7 @@ const (
 	causeStatus             // an HTTP response without a DNS response in it
 	causeBroken             // a connection that ended before the response
 	causeRCODE              // a response with an RCODE that healthy_rcodes does not list
+	causeLoop               // what it is asked comes back to weir
 	causes
 )
 
@@ -67,7 +68,7 @@ const (
 )
 
 var (
-	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode"}
+	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode", "loop"}
 	reasonNames = [reasons]string{"truncated", "mismatches", "case"}
 )
 

@@ -37,6 +37,8 @@ type server struct {
 	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
 	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
 
+	loop loopDetector
+
 	mu          sync.Mutex // guards following
 	connections []connection
 	retired     bool // not in the group any more
@@ -78,6 +80,9 @@ func (s *server) ok(t *try, rcode uint16, now time.Time) {
 		s.fail(t, causeRCODE, nil, 0, now)
 		return
 	}
+	if t.exchange.purpose == forLoop {
+		return
+	}
 	if !t.tcpOnly && s.health.good(now) {
 		s.metrics.healthy.Set(1)
 		s.group.log.Info("server is up", "server", s.name)
@@ -91,6 +96,9 @@ func (s *server) ok(t *try, rcode uint16, now time.Time) {
 // down for that: it is asked on, and only what it truncates is asked elsewhere.
 func (s *server) fail(t *try, cause int, problem error, waited time.Duration, now time.Time) {
 	s.metrics.failures[cause].Inc()
+	if t.exchange.purpose == forLoop || cause == causeLoop { // for other names it may be well
+		return
+	}
 	if cause == causeTimeout && int64(waited) > s.rtt.Load() {
 		// The answer takes at least as long. Without this a server that answers late would never be known to: its answers lose
 		// against those of the server that is asked next.
