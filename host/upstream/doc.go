@@ -20,6 +20,7 @@
 //   - TC: the same server over TCP, unless its transport is "udp"; the next server if this one is known not to respond over TCP
 //   - 8 responses that do not match: UDP is not trusted any more for this query, it is asked over TCP
 //   - a response in which only the case of the QNAME differs: TCP
+//   - with cookies: BADCOOKIE, once more with the cookie that came with it, and then TCP; no cookie from a server that had one, TCP
 //   - FORMERR, NOTIMP or BADVERS without an OPT record: once without EDNS (RFC 6891 section 7)
 //   - a TCP connection that broke: once on a new one
 package upstream

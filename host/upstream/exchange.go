@@ -397,7 +397,7 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 
 	case outcomeBroken:
 		x.close(t)
-		if t.over == UDP || t.again || !x.follow(t, now, manner{over: t.over, edns: t.edns, again: true}) {
+		if t.over == UDP || t.again || !x.follow(t, now, manner{over: t.over, edns: t.edns, again: true, forget: t.forget}) {
 			x.fail(t, causeBroken, now)
 		}
 
@@ -414,6 +414,13 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 	case outcomeCase:
 		x.close(t)
 		x.askAgain(t, reasonCase, now)
+
+	case outcomeCookie:
+		x.close(t)
+		if x.query.Trace != nil {
+			x.trace(t.step("failure"), "%s over %s: no cookie in the response, and there was one in others", t.server.name, t.over)
+		}
+		x.askAgain(t, reasonCookie, now)
 	}
 	return false
 }
@@ -437,7 +444,7 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 		return
 	}
 	s.metrics.fallbacks[reason].Inc()
-	if !x.follow(t, now, manner{over: TCP, edns: t.edns}) {
+	if !x.follow(t, now, manner{over: TCP, edns: t.edns, forget: reason == reasonCookie}) {
 		x.fail(t, causeBroken, now)
 	}
 }
@@ -451,7 +458,10 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	if !t.dialed {
 		s.observe(now.Sub(t.sent), now)
 	}
-	s.ok(t, r.RCODE, now)
+	wantsCookie := r.RCODE == message.BADCOOKIE && t.over == UDP && t.socket.cookies
+	if !wantsCookie {
+		s.ok(t, r.RCODE, now)
+	}
 	truncated := message.Truncated(r.Message)
 	if x.query.Trace != nil {
 		step := t.step("response")
@@ -466,7 +476,14 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
 		s.noCase.Store(now.Add(quirkMemory).UnixNano())
 	}
+	if t.forget {
+		s.cookies.forget() // it has shown over TCP that it is there, so it is the server that does not want cookies any more
+	}
 	switch {
+	case wantsCookie:
+		x.badCookie(t, now)
+		return false
+
 	case truncated && t.over == UDP && s.transport != UDP:
 		x.truncated = true
 		x.askAgain(t, reasonTruncated, now)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
@@ -53,7 +54,8 @@ type Group struct {
 	randomCase    bool
 	failDown      bool
 	trusted       bool
-	subnet        []byte // option of all queries, nil for none
+	subnet        []byte         // option of all queries, nil for none
+	secret        *cookie.Secret // nil if no cookies are shown
 	overStale     bool
 	maxFails      int
 	maxConcurrent int64
@@ -111,6 +113,9 @@ func New(name string, c Config, env Env) (*Group, error) {
 	}
 	if g.metrics == nil {
 		g.metrics = NewMetrics(nil)
+	}
+	if c.Cookies {
+		g.secret = cookie.NewSecret()
 	}
 	g.inFlight = g.metrics.inFlight.WithLabelValues(name)
 	g.overLimit = g.metrics.overLimit.WithLabelValues(name)

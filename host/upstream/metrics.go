@@ -64,12 +64,13 @@ const (
 	reasonTruncated = iota
 	reasonMismatches
 	reasonCase
+	reasonCookie
 	reasons
 )
 
 var (
 	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode", "loop"}
-	reasonNames = [reasons]string{"truncated", "mismatches", "case"}
+	reasonNames = [reasons]string{"truncated", "mismatches", "case", "cookie"}
 )
 
 // serverMetrics are the metrics of one server with their labels filled in, which on the query path would cost a hash each.

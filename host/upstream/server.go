@@ -37,7 +37,8 @@ type server struct {
 	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
 	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
 
-	loop loopDetector
+	loop    loopDetector
+	cookies cookieJar
 
 	mu          sync.Mutex // guards following
 	connections []connection

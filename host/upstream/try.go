@@ -29,6 +29,7 @@ const (
 	outcomeBroken                         // the connection, or the socket, is of no use any more
 	outcomeFlood                          // too many mismatches
 	outcomeCase                           // a UDP response that matches but for the case of the QNAME
+	outcomeCookie                         // a UDP response without a cookie, from a server that had given one
 )
 
 // outcomeOf returns the outcome that an error stands for.
@@ -50,6 +51,9 @@ type try struct {
 	manner
 	question message.Question // as sent, its Name within out
 	out      []byte           // two octets of length, then the query
+	options  int              // where the options begin in out, if there is an OPT
+	plain    int              // the size of out without cookies
+	shown    bool             // it has a server cookie
 	id       uint16
 	lower    bool // the QNAME was sent in lower case, for a server that does not keep it
 	dialed   bool // the connection had to be opened first
@@ -72,9 +76,10 @@ type try struct {
 
 // manner is how a query is sent.
 type manner struct {
-	over  Transport // never Auto
-	edns  bool
-	again bool // because a connection broke
+	over   Transport // never Auto
+	edns   bool
+	again  bool // because a connection broke, or the server wanted another cookie
+	forget bool // because there was no cookie in the response over UDP
 	// tcpOnly: it is over TCP because of a response over UDP, or to probe TCP. What becomes of it says nothing about the server otherwise.
 	tcpOnly bool
 }
@@ -118,13 +123,13 @@ func (t *try) matches(msg []byte, ignoreCase bool) bool {
 	return message.Answers(msg, t.id, &question)
 }
 
-// take looks at a UDP message with the ID of t, and keeps it if it is the response: outcomeResponse, or outcomeCase, or outcomeNothing.
+// take looks at a UDP message with the ID of t, and keeps it if it is the response: outcomeResponse, or outcomeCase, outcomeCookie, or outcomeNothing.
 func (t *try) take(msg []byte) outcomeKind {
 	switch {
 	case t.matches(msg, exactCase):
 		t.in, t.size = append(t.in[:0], msg...), len(msg)
 		if t.response.Parse(t.in, &t.question) == nil {
-			return outcomeResponse
+			return t.checkCookie()
 		}
 		if len(msg) >= 12 && message.Truncated(msg) {
 			// Some servers cut a response in the middle of a record. What there is says enough.
