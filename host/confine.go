@@ -50,6 +50,9 @@ func (s *Server) paths(f *config.File) (p sandbox.Paths) {
 			p.Sockets = append(p.Sockets, filepath.Dir(path))
 		}
 	}
+	if f.Process.Handover != "" {
+		p.Sockets = append(p.Sockets, filepath.Dir(f.Process.Handover))
+	}
 	if f.Log.QueryFile != "" {
 		p.Append = append(p.Append, sandbox.Place(f.Log.QueryFile))
 	}

@@ -82,7 +82,7 @@ func TestDashboard(t *testing.T) {
 
 // unseen are metrics for whoever looks closer: they have no panel.
 var unseen = map[string]bool{
-	"weir_build_info": true, "weir_generation": true, "weir_config_loaded_timestamp_seconds": true, "weir_reloads_total": true, "weir_cache_flights": true, "weir_cache_octets": true, "weir_cache_unshared_total": true, "weir_cache_snapshots_total": true, "weir_cache_restored_total": true, "weir_filter_metric_total": true,
+	"weir_build_info": true, "weir_generation": true, "weir_config_loaded_timestamp_seconds": true, "weir_reloads_total": true, "weir_cache_flights": true, "weir_cache_octets": true, "weir_cache_unshared_total": true, "weir_cache_snapshots_total": true, "weir_cache_restored_total": true, "weir_cache_untold_total": true, "weir_cache_displaced_total": true, "weir_filter_metric_total": true,
 	"weir_filter_metric": true, "weir_table_failures_total": true, "weir_table_loaded_timestamp_seconds": true, "weir_table_octets": true,
 	"weir_listener_cookies_total": true, "weir_listener_rate_limited_total": true, "weir_table_reloads_total": true, "weir_upstream_mismatches_total": true, "weir_upstream_retries_total": true, "weir_upstream_tcp_fallbacks_total": true,
 }

@@ -186,7 +186,7 @@ func (g *generation) openUpstreams(s *Server, f *config.File, old *generation) (
 		g.parts = append(g.parts, &p.part)
 		c := old.caches[u.Name]
 		if config := caches[u.Config.Cache]; c == nil || c.group != p.group || !reflect.DeepEqual(c.config, config) {
-			made := cache.New(u.Name, config, p.group, cache.Env{Metrics: s.metrics.cache, Log: s.log, Identity: identify(u.Config, config)})
+			made := cache.New(u.Name, config, p.group, cache.Env{Metrics: s.metrics.cache, Log: s.log, Identity: identify(u.Config, config), Subnets: u.Config.Subnets()})
 			run := func(ctx context.Context) error { made.Run(ctx); return nil }
 			c = &cachePart{part: part{name: "cache of " + u.Name, run: run, close: made.Close}, config: config, group: p.group, cache: made}
 		}

@@ -86,7 +86,8 @@ func restartOnly(old, f *config.File) error {
 		changed bool
 	}{
 		{"admin", !reflect.DeepEqual(old.Admin, f.Admin)},
-		{"process.sandbox", old.Process != f.Process},
+		{"process.sandbox", old.Process.Sandbox != f.Process.Sandbox},
+		{"process.handover", old.Process.Handover != f.Process.Handover},
 		{"wasm.cache_dir", old.Wasm != f.Wasm},
 		{"log.queries", old.Log.Queries != f.Log.Queries || old.Log.QueryFormat != f.Log.QueryFormat || old.Log.QueryFile != f.Log.QueryFile},
 		{"log.format", old.Log.Format != f.Log.Format},

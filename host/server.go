@@ -23,6 +23,8 @@ import (
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/config"
 	"github.com/weirdns/weir/host/cookie"
+	"github.com/weirdns/weir/host/handover"
+	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/sandbox"
@@ -38,26 +40,30 @@ import (
 //  4. Meanwhile, Reload puts another configuration in the place of the present one.
 //  5. Close frees what is left. A server that was never run is closed too.
 type Server struct {
-	log      *slog.Logger
-	now      func() time.Time
-	runtime  *wasm.Runtime
-	registry *prometheus.Registry
-	metrics  metrics
-	admin    *admin.Server // nil without [admin]
-	queries  *querylog.Log // nil when queries are not logged
-	state    atomic.Int32
-	cookies  *cookie.Jar                          // of listeners without a secret of their own
-	serving  chan struct{}                        // closed when Run serves
-	lameduck atomic.Int64                         // of the present configuration, in nanoseconds
-	after    func(time.Duration) <-chan time.Time // time.After, but in tests
-	present  atomic.Pointer[generation]           // current, for those who only look
+	log        *slog.Logger
+	now        func() time.Time
+	runtime    *wasm.Runtime
+	registry   *prometheus.Registry
+	metrics    metrics
+	admin      *admin.Server    // nil without [admin]
+	handover   *handover.Server // nil without a path for it
+	handedOver chan struct{}    // closed when another process has the sockets
+	onHandOver func(pid int)    // told then, before the other process is; may be nil
+	queries    *querylog.Log    // nil when queries are not logged
+	state      atomic.Int32
+	cookies    *cookie.Jar                          // of listeners without a secret of their own
+	serving    chan struct{}                        // closed when Run serves
+	lameduck   atomic.Int64                         // of the present configuration, in nanoseconds
+	after      func(time.Duration) <-chan time.Time // time.After, but in tests
+	present    atomic.Pointer[generation]           // current, for those who only look
 
 	mu        sync.Mutex // one change at a time; guards following
 	current   *generation
 	listeners []*listening // in the order of the configuration
 	running   context.Context
-	sandbox   *sandbox.Report // nil before Confine
-	failed    chan error      // a listener that ended by itself
+	sandbox   *sandbox.Report  // nil before Confine
+	failed    chan error       // a listener that ended by itself
+	inherited *inherit.Sockets // for Listen; nil afterwards
 }
 
 // listening is a listener, and what it was made from.
@@ -112,7 +118,7 @@ var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1;
 
 // New makes a server of f, and logs to log. Mistakes in the configuration are returned as [config.Errors]. version is for the metrics.
 func New(ctx context.Context, f *config.File, version string, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), after: time.After, cookies: cookie.Generate()}
+	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), handedOver: make(chan struct{}), after: time.After, cookies: cookie.Generate()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
@@ -170,18 +176,19 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 	}
 	s.current.warm(ctx)
+	defer func() { s.inherited = nil }()
 	var err error
 	if s.listeners, err = s.bind(ctx, s.current, nil); err != nil {
 		return err
 	}
 	f := s.current.file
 	if f.Admin.Address == "" {
-		return nil
+		return s.listenHandover()
 	}
-	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.log); err != nil {
+	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.inherited, s.log); err != nil {
 		return errors.Join(err, s.unlisten())
 	}
-	return nil
+	return s.listenHandover()
 }
 
 // bind makes the listeners of g: those of old whose configuration is the same, and new ones, which are bound. When it fails, those are closed
@@ -204,7 +211,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
 			Log: s.log, Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
-			Cookies: s.cookies,
+			Cookies: s.cookies, Inherited: s.inherited,
 		})
 		if err == nil {
 			err = l.listener.Listen(ctx)
@@ -305,9 +312,12 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.queries != nil {
 		below.Go(func() error { s.queries.Run(background); return nil })
 	}
+	handing, stopHanding := context.WithCancel(ctx)
+	defer stopHanding()
 	administering, stopAdmin := context.WithCancel(background)
 	defer stopAdmin()
 	if s.admin != nil {
+		s.log.Info("admin pages", "address", s.admin.Addr().String())
 		beside.Go(func() error { return s.admin.Serve(administering) })
 	}
 	s.mu.Lock()
@@ -316,11 +326,18 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	s.state.Store(int32(Serving))
 	close(s.serving)
+	if s.handover != nil {
+		beside.Go(func() error { s.handover.Serve(handing, predecessor{s}); return nil })
+	}
 	err := s.wait(ctx)
+	stopHanding()
 	s.state.Store(int32(Draining))
 	s.mu.Lock() // after a reload that is under way; there is none after it
 	s.running = nil
 	s.mu.Unlock()
+	if s.isHandedOver() { // who asks the admin address means the new process
+		stopAdmin()
+	}
 	var stopping sync.WaitGroup
 	for _, l := range s.listeners {
 		stopping.Go(l.stop)
@@ -328,7 +345,9 @@ func (s *Server) Run(ctx context.Context) error {
 	stopping.Wait()
 	stopAdmin() // which explains queries, in the present generation
 	err = errors.Join(err, beside.Wait())
-	s.current.save(background)
+	if !s.isHandedOver() { // else the snapshots are the new process's
+		s.current.save(background)
+	}
 	s.current.release()
 	stopBackground()
 	return errors.Join(err, below.Wait())
@@ -351,6 +370,8 @@ func (s *Server) startAll() {
 func (s *Server) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
+	case <-s.handedOver:
+		return nil
 	case err := <-s.failed:
 		return err
 	}
@@ -362,6 +383,8 @@ func (s *Server) wait(ctx context.Context) error {
 	s.log.Info("stopping soon: queries are still answered", "lameduck", lameduck.String())
 	select {
 	case <-s.after(lameduck):
+		return nil
+	case <-s.handedOver:
 		return nil
 	case err := <-s.failed:
 		return err

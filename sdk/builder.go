@@ -289,7 +289,7 @@ func (b *Builder) name255(m Message, at int) (ok bool) {
 // does it nevertheless would otherwise make point to somewhere else.
 func layout(t Type, rdata []byte) (fixed, names int) {
 	switch t {
-	case 2, 3, 4, 5, 7, 8, 9, 12, 23, 30, 39, 47: // NS MD MF CNAME MB MG MR PTR NSAP-PTR NXT DNAME NSEC
+	case 2, 3, 4, 5, 7, 8, 9, 12, 23, 30, 39, 47, 249, 250: // NS MD MF CNAME MB MG MR PTR NSAP-PTR NXT DNAME NSEC TKEY TSIG
 		return 0, 1
 	case 6, 14, 17, 58: // SOA MINFO RP TALINK
 		return 0, 2

@@ -28,10 +28,7 @@ func startBefore(t *testing.T, dir, more string, env ...string) *process {
 	path := filepath.Join(dir, "weir.toml")
 	put(t, path, fmt.Sprintf("[[listener]]\naddress = \"127.0.0.1:0\"\nchain = \"main\"\ntcp_max_per_client = 1000\n[upstream.up]\nservers = [%q]\n[chain.main]\nupstream = \"up\"\n%s", up.Addr, more))
 	p := start(t, path, env...)
-	go func() { // it must not stop at a full pipe
-		for range p.log { // nobody reads this log
-		}
-	}()
+	p.quiet()
 	return p
 }
 
@@ -76,10 +73,7 @@ func TestFaultX19DiskFull(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		for range p.log { // it must not stop at a full pipe
-		}
-	}()
+	p.quiet()
 	for { // until there is one; each question takes a moment
 		p.wants("again.test.")
 		if info, err := os.Stat(filepath.Join(disk, "up.snapshot")); err == nil && info.Size() > 0 {

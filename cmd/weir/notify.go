@@ -18,7 +18,14 @@ type notifier struct {
 
 func newNotifier(log *slog.Logger) notifier { return notifier{os.Getenv("NOTIFY_SOCKET"), log} }
 
-func (n notifier) ready()    { n.send("READY=1") }
+func (n notifier) ready() { n.send("READY=1") }
+
+// handedOver has the manager follow another process, which has to be of the same unit.
+func (n notifier) handedOver(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
+
+// tookOver is ready of a process that has taken another one's place. The manager has heard of that from the other one too, if it listens to main processes only.
+func (n notifier) tookOver() { n.send(fmt.Sprintf("MAINPID=%d\nREADY=1", os.Getpid())) }
+
 func (n notifier) stopping() { n.send("STOPPING=1") }
 
 // reloading has to say when, by the clock that no one sets, so that the manager knows which READY comes after it.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -29,18 +28,25 @@ const processVariable = "TEST_WEIR_PROCESS"
 
 // process is a weir that runs.
 type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	log  chan string
-	addr string
+	t     *testing.T
+	cmd   *exec.Cmd
+	log   chan string
+	addr  string
+	admin string // "" without admin pages
 }
 
 // start runs weir with the configuration at path, and returns when it serves.
 func start(t *testing.T, path string, env ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	p := &process{t: t, cmd: exec.CommandContext(ctx, os.Args[0], "run", path), log: make(chan string, 1000)}
+	return begin(t, exec.Command(os.Args[0], "run", path), env...)
+}
+
+// begin is start for a command that runs weir.
+func begin(t *testing.T, cmd *exec.Cmd, env ...string) *process {
+	t.Helper()
+	timer := time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+	t.Cleanup(func() { timer.Stop() })
+	p := &process{t: t, cmd: cmd, log: make(chan string, 1000)}
 	p.cmd.Env = append(append(os.Environ(), processVariable+"=1", "WEIR_LOG__FORMAT=json"), env...)
 	pipe, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -56,12 +62,25 @@ func start(t *testing.T, path string, env ...string) *process {
 			p.log <- lines.Text()
 		}
 	}()
-	var line struct{ Address string }
-	if err := json.Unmarshal([]byte(p.wait(`"msg":"serving"`)), &line); err != nil {
-		t.Fatal(err)
+	var line struct{ Msg, Address string }
+	for line.Msg != "serving" {
+		if err := json.Unmarshal([]byte(p.wait(`"address":`)), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.Msg == "admin pages" {
+			p.admin = line.Address
+		}
 	}
 	p.addr = line.Address
 	return p
+}
+
+// quiet throws away what the process logs from now on: it must not stop at a full pipe.
+func (p *process) quiet() {
+	go func() {
+		for range p.log { // until it ends
+		}
+	}()
 }
 
 // wait reads the log until a line has text in it, and returns that line.

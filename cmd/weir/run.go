@@ -8,22 +8,24 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weirdns/weir/host"
 	"github.com/weirdns/weir/host/config"
+	"github.com/weirdns/weir/host/inherit"
 )
 
 const defaultFile = "config.toml"
 
 func runCommand() *cobra.Command {
-	return &cobra.Command{
+	var upgrade bool
+	c := &cobra.Command{
 		Use:   "run [FILE]",
 		Short: "Serve a configuration",
 		Long: `Serve the configuration in FILE, by default config.toml, until SIGINT or SIGTERM. Then weir serves on for the time "lameduck" (0s), stops
@@ -32,7 +34,12 @@ taking queries, answers those that are in flight, and ends; a second signal ends
 On SIGHUP, and with watch = true when the file changes, weir reads the file again and goes on with it, without losing a query. If anything is wrong
 with the file, that is logged, and weir goes on as before.
 
-Under systemd, weir tells when it is ready, reloads and stops (Type=notify-reload). On Linux it gives up what it doesn't need of the system once it has its
+With --upgrade, weir takes the place of another that serves, which may be of another version and have another configuration, without losing a query: it
+takes over the sockets, and the caches if they have snapshots, and when it serves, the other answers what is in flight and ends. Both configurations have to name
+the same path as handover in [process]. If anything goes wrong before, the other serves on.
+
+Under systemd, weir tells when it is ready, reloads and stops (Type=notify-reload), and takes the sockets of a socket unit (LISTEN_FDS) for the listeners at
+their addresses; one that no listener takes is an error. On Linux it gives up what it doesn't need of the system once it has its
 sockets, unless sandbox = false in [process].
 
 SIGHUP has the file of the log of queries begun anew as well, for those who rotate it.
@@ -40,57 +47,82 @@ SIGHUP has the file of the log of queries begun anew as well, for those who rota
 Keys of the file can be overridden by environment variables such as WEIR_LOG__LEVEL=debug. A file with mistakes is not served: they are printed as
 "weir check" does, and the exit code is 1.`,
 		Example: `  weir run /etc/weir/weir.toml
+  weir run --upgrade /etc/weir/weir.toml
   WEIR_LOG__LEVEL=debug weir run`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			passed, err := inherit.FromEnvironment() // before anything opens files
+			if err != nil {
+				return err
+			}
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP) // before anything else, for the default is to end
 			f, log, err := load(cmd, args)
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
-			s, err := host.New(ctx, f, programVersion(), log)
+			s, err := host.New(cmd.Context(), f, programVersion(), log)
 			if err != nil {
 				return say(cmd, err)
 			}
-			if err := s.Listen(ctx); err != nil {
-				return errors.Join(say(cmd, err), s.Close())
+			from := &predecessor{passed: passed}
+			err = from.ask(cmd.Context(), f, upgrade)
+			if err == nil {
+				s.Inherit(from.sockets())
+				err = s.Listen(cmd.Context())
 			}
-			s.Confine()
-			tick := time.NewTicker(watchInterval)
-			defer tick.Stop()
-			manager := newNotifier(log)
-			reload := func() (*config.File, error) {
-				manager.reloading()
-				return config.Load(f.Path, os.Environ())
+			if err == nil {
+				err = from.rest(f)
 			}
-			reloaded := func(f *config.File, err error) {
-				manager.ready() // with the new configuration, or as before
-				s.ReopenLogs()
-				if err == nil {
-					level.Set(f.Log.SlogLevel())
-				}
+			if err == nil {
+				s.Confine()
+				err = serve(cmd.Context(), s, f, log, hup, from)
 			}
-			ctx, cancel := context.WithCancel(ctx)
-			var following sync.WaitGroup
-			following.Go(func() {
-				select {
-				case <-s.Serving():
-					manager.ready()
-				case <-ctx.Done():
-					return
-				}
-				s.Follow(ctx, reload, hup, tick.C, reloaded)
-			})
-			context.AfterFunc(cmd.Context(), manager.stopping)
-			err = s.Run(ctx)
-			cancel()
-			following.Wait()
-			return errors.Join(err, s.Close())
+			from.close()
+			return errors.Join(say(cmd, err), s.Close())
 		},
 	}
+	c.Flags().BoolVar(&upgrade, "upgrade", false, "take over the sockets of the weir that serves, which then ends")
+	return c
+}
+
+// serve runs s until ctx is done, or another process has taken over. hup has it read f again.
+func serve(ctx context.Context, s *host.Server, f *config.File, log *slog.Logger, hup <-chan os.Signal, from *predecessor) error {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	manager := newNotifier(log)
+	s.OnHandOver(manager.handedOver)
+	reload := func() (*config.File, error) {
+		manager.reloading()
+		return config.Load(f.Path, os.Environ())
+	}
+	reloaded := func(f *config.File, err error) {
+		manager.ready() // with the new configuration, or as before
+		s.ReopenLogs()
+		if err == nil {
+			level.Set(f.Log.SlogLevel())
+		}
+	}
+	context.AfterFunc(ctx, manager.stopping)
+	ctx, cancel := context.WithCancel(ctx)
+	var following errgroup.Group
+	following.Go(func() error {
+		select {
+		case <-s.Serving():
+		case <-ctx.Done():
+			return nil
+		}
+		if err := from.ready(ctx, s, manager); err != nil {
+			cancel()
+			return err
+		}
+		s.Follow(ctx, reload, hup, tick.C, reloaded)
+		return nil
+	})
+	err := s.Run(ctx)
+	cancel()
+	return errors.Join(err, following.Wait())
 }
 
 // watchInterval is how often files are looked at, if the configuration says so.

@@ -93,6 +93,9 @@ func FuzzRecord(f *testing.F) {
 		if strings.ContainsAny(text, ";()$@\n\r\x00") || len(text) > 1000 { // what they mean in a zone file, they don't here
 			return
 		}
+		if strings.Contains(text, `\# 0`) { // miekg/dns makes two empty strings of an empty HINFO, and the like
+			return
+		}
 		sc := scanner{text: []byte(text)}
 		got, wrong := sc.appendRecord(make([]byte, 0, maxRecord))
 		if wrong != "" {

@@ -16,12 +16,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/inherit"
 )
 
 // Limits of the HTTP server: requests here are small, and nobody has a reason to be slow.
@@ -37,7 +39,7 @@ const (
 type Server struct {
 	log      *slog.Logger
 	http     *http.Server
-	listener net.Listener
+	listener inherit.Stream
 }
 
 // Sources are what the pages are made of. All are set, and are called from many goroutines.
@@ -49,12 +51,16 @@ type Sources struct {
 	Explain func(context.Context, explain.Question) (*explain.Trail, error)
 }
 
-// Listen binds the address. Serve has to follow.
-func Listen(ctx context.Context, c Config, from Sources, log *slog.Logger) (*Server, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", c.Address)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
+// Listen binds the address, unless inherited has a socket there. Serve has to follow. inherited may be nil.
+func Listen(ctx context.Context, c Config, from Sources, inherited *inherit.Sockets, log *slog.Logger) (*Server, error) {
+	l := inherited.Stream("tcp", c.Address)
+	if l == nil {
+		var lc net.ListenConfig
+		bound, err := lc.Listen(ctx, "tcp", c.Address)
+		if err != nil {
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+		l = bound.(*net.TCPListener)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -79,6 +85,9 @@ func Listen(ctx context.Context, c Config, from Sources, log *slog.Logger) (*Ser
 
 // Addr is the address bound.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Socket is what is bound to it.
+func (s *Server) Socket() syscall.Conn { return s.listener }
 
 // Serve serves until ctx is done, and returns after the last request has ended.
 func (s *Server) Serve(ctx context.Context) error {

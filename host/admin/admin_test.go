@@ -35,7 +35,7 @@ func TestServer(t *testing.T) {
 		Metrics: reg, Healthy: func() error { return sick },
 		Ready:   func() Readiness { return state },
 		Explain: explained,
-	}, slog.New(slog.DiscardHandler))
+	}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

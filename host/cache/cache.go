@@ -22,6 +22,7 @@ type Cache struct {
 	name    string
 	config  Config
 	next    message.Starter
+	subnets message.SubnetLimits
 	epoch   time.Time
 	off     bool
 	store   *store
@@ -37,7 +38,10 @@ type Cache struct {
 	cancel     context.CancelFunc
 
 	misses, joins, stales, prefetches, alone atomic.Uint64
+	untold                                   atomic.Uint64 // queries whose network the upstream was not told, since it was told too many
 	saved, unsaved, restored                 atomic.Uint64 // snapshots written, and not; entries that came from one
+	panics                                   atomic.Uint64
+	seldom                                   due.Seldom // a panic is logged
 	metrics                                  *Metrics
 	log                                      *slog.Logger
 	snapshots                                snapshots
@@ -50,6 +54,8 @@ var _ message.Starter = (*Cache)(nil)
 type Env struct {
 	Now     func() time.Time // a clock with a monotonic reading; nil is time.Now, and faster than giving that
 	Metrics *Metrics         // nil is none
+	// Subnets is how much of the network of a client next tells its servers (RFC 7871): then answers are for the networks that they say they are for.
+	Subnets message.SubnetLimits
 
 	Log      *slog.Logger // what becomes of snapshots; nil is slog.Default
 	Identity Identity     // what snapshots must have to be read
@@ -62,10 +68,11 @@ const staleMargin = 50 * time.Millisecond
 // upstream; c is valid.
 func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache := &Cache{
-		name: name, config: c, injected: env.Now, metrics: env.Metrics, log: env.Log,
+		name: name, config: c, injected: env.Now, metrics: env.Metrics, log: env.Log, subnets: env.Subnets,
 		off:   c.Success.Capacity == 0 && c.Denial.Capacity == 0,
 		store: newStore(&c), fetches: make(chan fetch, maxFetches),
 	}
+	cache.store.subnets = env.Subnets.On()
 	cache.epoch = cache.now(nil)
 	if cache.log == nil {
 		cache.log = slog.Default()
@@ -74,12 +81,12 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 		cache.snapshots.path = filepath.Join(c.Snapshot, name+snapshotSuffix)
 	}
 	cache.snapshots.identity = env.Identity
-	cache.flights.byHash = make(map[uint64]*flight)
+	cache.flights.byHash, cache.flights.told = make(map[uint64]*flight), make(map[uint64]int)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
 	cache.callers.New = func() any { return newCaller() }
 	cache.waiters.New = func() any { return cache.newWaiter() }
 	if cache.next, _ = next.(message.Starter); cache.next == nil {
-		cache.next = blocking{next, cache.background}
+		cache.next = blocking{next, cache}
 	}
 	env.Metrics.add(cache)
 	return cache
@@ -97,6 +104,9 @@ func (c *Cache) Cached(q *message.Query, dst []byte) (message.Response, bool) {
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
 	hash, now := c.store.hash(k), c.arrival(q)
+	if c.store.subnets {
+		k = appendSubnet(k, c.subnets.Of(q))
+	}
 	var f found
 	if c.store.lookup(&f, k, hash, now, dst, false); f.state == missing || f.state == stale {
 		return message.Response{}, false
@@ -145,6 +155,9 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	k := appendKey(buf[:0], q)
 	at := c.now(t.Batch)
 	hash, now := c.store.hash(k), int64(at.Sub(c.epoch))
+	if c.store.subnets {
+		k = appendSubnet(k, c.subnets.Of(q))
+	}
 	w := c.waiters.Get().(*waiter)
 	w.transaction = t
 	w.refs.Store(1)
@@ -158,16 +171,20 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	part := answered
 	var f *flight
 	if landings := c.flights.landings.Load(); !look() {
-		f, part = c.flights.board(k, hash, now, landings, look)
+		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look)
+		if part == crowded {
+			f, part = c.boardUntold(w, k, hash, now)
+		}
 	}
 	w.part = part
 	if part != answered {
 		c.misses.Add(1)
-		c.traceMiss(q, &w.held, part, now)
+		c.traceMiss(q, w, now)
 	}
 	switch part {
 	case answered:
 		t.Response = c.give(q, &w.held, k, hash, now)
+		w.limitScope()
 	case alone:
 		if !c.startAlone(ctx, w, k, hash, waits) {
 			return w
@@ -205,7 +222,7 @@ func (c *Cache) launch(f *flight, batch *message.Batch) {
 	}
 	f.cache = c
 	f.upstream.Query, f.upstream.Dst, f.upstream.Batch = &f.query, f.buf[:0], batch
-	if c.next.Start(&f.upstream) {
+	if c.startNext(&f.upstream) {
 		c.land(f)
 	}
 }
@@ -213,9 +230,7 @@ func (c *Cache) launch(f *flight, batch *message.Batch) {
 // land makes of what the upstream said what it is for the cache and for those who wait for f.
 func (c *Cache) land(f *flight) {
 	f.response, f.err = f.upstream.Response, f.upstream.Err
-	if f.err == nil || c.background.Err() == nil { // what fails because weir ends says nothing about the upstream
-		f.decision, f.kept = c.settle(f.key, f.hash, &f.query, &f.response, f.err, c.since(f.upstream.Batch))
-	}
+	c.keep(f)
 	if f.err == nil {
 		f.buf = f.response.Message
 	}
@@ -230,6 +245,14 @@ func (c *Cache) land(f *flight) {
 	c.flights.wg.Done()
 }
 
+// keep has what f brought taken for the cache.
+func (c *Cache) keep(f *flight) {
+	defer c.rescue(&f.response, &f.err)
+	if f.err == nil || c.background.Err() == nil { // what fails because weir ends says nothing about the upstream
+		f.decision, f.kept = c.settle(f.key, f.hash, &f.query, &f.response, f.err, c.since(f.upstream.Batch))
+	}
+}
+
 // settle decides what becomes of a response, or of the error in its place, that has come now, and does it.
 func (c *Cache) settle(k []byte, hash uint64, q *message.Query, r *message.Response, err error, now int64) (d decision, kept bool) {
 	if err != nil {
@@ -241,6 +264,8 @@ func (c *Cache) settle(k []byte, hash uint64, q *message.Query, r *message.Respo
 		d = c.config.decide(r)
 	}
 	switch {
+	case hasSubnet(k):
+		return d, c.settleTold(k, hash, r, d, now)
 	case d.keep:
 		var buf [fewTTLs]byte
 		it := newItem(k, r, d, now, buf[:])
@@ -266,7 +291,7 @@ func (c *Cache) give(q *message.Query, f *found, k []byte, hash uint64, now int6
 		if f.stored < 0 { // before there was this cache
 			from = ", from the snapshot"
 		}
-		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left%s", f.kind, age, f.life-age, from)
+		q.Trace.Add(c.step("hit"), "hit: %s, %d s old, %d s left%s%s", f.kind, age, f.life-age, c.forNetwork(k, &f.response), from)
 	}
 	return f.response
 }
@@ -329,15 +354,18 @@ func (c *Cache) step(event string) message.Step {
 	return message.Step{Part: "cache " + c.name, Event: event}
 }
 
-func (c *Cache) traceMiss(q *message.Query, held *found, r role, now int64) {
+func (c *Cache) traceMiss(q *message.Query, w *waiter, now int64) {
 	if q.Trace == nil {
 		return
 	}
-	what := "miss"
+	what, held := "miss", &w.held
 	if held.state == stale {
 		what = fmt.Sprintf("stale for %d s", held.over(now))
 	}
-	how := [...]string{alone: "asking the upstream", leader: "asking the upstream", follower: "waiting for a query that is under way"}[r]
+	how := [...]string{alone: "asking the upstream", leader: "asking the upstream", follower: "waiting for a query that is under way"}[w.part]
+	if w.untold > 0 {
+		how += ", which does not tell the network, since as many as may are under way with others"
+	}
 	q.Trace.Add(c.step("miss"), "%s: %s", what, how)
 }
 
@@ -348,7 +376,7 @@ func (c *Cache) traceLanding(q *message.Query, f *flight) {
 	}
 	switch d := &f.decision; {
 	case f.kept:
-		q.Trace.Add(c.step("stored"), "stored for %d s (%s)", d.life, d.kind)
+		q.Trace.Add(c.step("stored"), "stored for %d s (%s)%s", d.life, d.kind, c.forNetwork(f.key, &f.response))
 	case d.keep && d.kind == failure:
 		q.Trace.Add(c.step("passed"), "not stored: it is a failure, and there is an answer")
 	case d.keep:

@@ -6,7 +6,8 @@
 //
 // An entry is a whole response under the question that was asked, never a record under a name of its own: whatever else an upstream
 // puts into its answer, it can change nothing but the answer to that question (RFC 2181 section 5.4.1, and the many poisonings
-// since). A question is QNAME, QTYPE, QCLASS and the bits DO, CD and RD, compared in full.
+// since). A question is QNAME, QTYPE, QCLASS and the bits DO, CD and RD, compared in full. Where the upstream is told the networks of clients
+// (RFC 7871), there may be several answers to a question, each for a network.
 //
 // What becomes of a response, in this order:
 //

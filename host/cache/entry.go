@@ -21,7 +21,7 @@ import (
 // room is how much the entry takes in its segment, in units of 8; the others in its line are sizes in octets. The message has ID 0 and no AA. What
 // and use are bits:
 //
-//	what | RCODE   4 | silent 1 |     | kind 2 |
+//	what | RCODE   4 | silent 1 | tailored 1 | kind 2 |
 //	use  | uses ... 2 | fetching 1 | dead 1 |
 type entry []byte
 
@@ -42,9 +42,10 @@ const (
 	atUse      = 47
 	entryHead  = 48
 
-	whatKind   = 3
-	whatSilent = 8
-	whatRCODE  = 4 // bits below it
+	whatKind     = 3
+	whatTailored = 4
+	whatSilent   = 8
+	whatRCODE    = 4 // bits below it
 
 	useDead     = 1
 	useFetching = 2 // it is being fetched anew before its end
@@ -80,6 +81,9 @@ func (e entry) write(hash uint64, it *item, room int, uses uint8) {
 	e[atWhat] = byte(it.rcode)<<whatRCODE | byte(it.kind)
 	if it.silent {
 		e[atWhat] |= whatSilent
+	}
+	if it.tailored {
+		e[atWhat] |= whatTailored
 	}
 	e[atUse] = uses << useUses
 	n := entryHead + copy(e[entryHead:], it.key)
@@ -158,10 +162,17 @@ func (e entry) response(dst []byte) (r message.Response, ttls []byte) {
 	msg := e[entryHead+e.word(atKey):]
 	n := e.word(atMessage)
 	dst = append(dst, msg[:n]...)
-	return message.Response{
+	r = message.Response{
 		Message: dst[start:], RCODE: e.rcode(), Class: uint16(e.word(atClass)), Upstream: uint16(e.word(atUpstream)),
 		Silent: e[atWhat]&whatSilent != 0, Cached: true,
-	}, msg[n:][:e.word(atTTLs)]
+	}
+	if e[atWhat]&whatTailored != 0 {
+		r.Tailored = true
+		if k := e.key(); hasSubnet(k) {
+			r.Scope = subnetOf(k).Bits
+		}
+	}
+	return r, msg[n:][:e.word(atTTLs)]
 }
 
 func (e entry) rcode() uint16 { return uint16(e[atWhat] >> whatRCODE) }

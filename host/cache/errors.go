@@ -19,8 +19,9 @@ func (n *notice) EDE() uint16 { return n.code }
 
 // Failures to get an answer, for the one who waits. The upstream may still give it to somebody else.
 var (
-	errLate = &notice{message.EDENoReachable, "no upstream answered in time"}
-	errGone = &notice{message.EDEOther, "the query was given up"}
+	errLate  = &notice{message.EDENoReachable, "no upstream answered in time"}
+	errGone  = &notice{message.EDEOther, "the query was given up"}
+	errPanic = &notice{message.EDEOther, "internal error"} // a mistake in weir
 )
 
 // edeOf is the Extended DNS Error to keep with a failure that has no message.

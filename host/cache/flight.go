@@ -14,7 +14,8 @@ import (
 type flight struct {
 	refs    atomic.Int32 // who waits, and the flight itself until it has landed; at 0 it is used again
 	key     []byte
-	hash    uint64
+	hash    uint64        // of its question
+	id      uint64        // the hash by which it is found
 	query   message.Query // its own, since the one who asked first may be gone
 	trace   message.Trace
 	started int64
@@ -44,6 +45,7 @@ const (
 type flights struct {
 	mu     sync.Mutex // guards following
 	byHash map[uint64]*flight
+	told   map[uint64]int // those that tell of networks, by the hash of their question
 	closed bool
 
 	landings atomic.Uint64 // changes under mu
@@ -60,15 +62,16 @@ const (
 	alone                // it can't: there are too many
 	leader               // it is the first
 	follower
+	crowded // it can't: the upstream is being told of too many networks for the same question
 )
 
 // board finds or makes the flight for key k, as of now. again looks into the store once more when there is none, but others have landed since there were
 // so many landings, before the caller looked: the answer of a flight is in the store before it is taken off the list. Whoever gets a
 // flight leaves it once.
-func (fs *flights) board(k []byte, hash uint64, now int64, landings uint64, again func() bool) (*flight, role) {
+func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool) (*flight, role) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.byHash[hash]; f != nil {
+	if f := fs.byHash[id]; f != nil {
 		if string(f.key) != string(k) || f.refs.Load() > maxWaiting {
 			return nil, alone
 		}
@@ -81,13 +84,19 @@ func (fs *flights) board(k []byte, hash uint64, now int64, landings uint64, agai
 	if fs.closed || len(fs.byHash) >= maxFlights {
 		return nil, alone
 	}
+	if tells(k) {
+		if fs.told[hash] >= maxTold {
+			return nil, crowded
+		}
+		fs.told[hash]++
+	}
 	f, _ := fs.spare.Get().(*flight)
 	if f == nil {
 		f = &flight{}
 	}
 	f.refs.Store(2)
-	f.key, f.hash, f.started, f.landed = append(f.key[:0], k...), hash, now, false
-	fs.byHash[hash] = f
+	f.key, f.hash, f.id, f.started, f.landed = append(f.key[:0], k...), hash, id, now, false
+	fs.byHash[id] = f
 	fs.wg.Add(1)
 	return f, leader
 }
@@ -95,7 +104,12 @@ func (fs *flights) board(k []byte, hash uint64, now int64, landings uint64, agai
 // land takes f off the list and returns those who wait for it, who are the caller's to end.
 func (fs *flights) land(f *flight) *waiter {
 	fs.mu.Lock()
-	delete(fs.byHash, f.hash)
+	delete(fs.byHash, f.id)
+	if tells(f.key) {
+		if fs.told[f.hash]--; fs.told[f.hash] == 0 {
+			delete(fs.told, f.hash)
+		}
+	}
 	fs.landings.Add(1)
 	fs.mu.Unlock()
 	f.mu.Lock()
@@ -138,6 +152,9 @@ func (fs *flights) number() int {
 
 // prepare makes the flight's query from that of its leader.
 func (f *flight) prepare(q *message.Query, deadline time.Time) {
+	if hasSubnet(f.key) && subnetOf(f.key) == message.Hidden {
+		q = hiding(q)
+	}
 	f.query.SetQuestion(q, f.query.Message, q.Name, q.Type, q.Class)
 	f.query.Deadline, f.query.Trace = deadline, nil
 	if q.Trace != nil {

@@ -242,17 +242,17 @@ func TestTooManyFlights(t *testing.T) {
 func TestFlightCollision(t *testing.T) {
 	fs := flights{byHash: make(map[uint64]*flight)}
 	never := func() bool { return false }
-	one, role := fs.board([]byte("one"), 1, 0, 0, never)
+	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never)
 	if role != leader {
 		t.Fatalf("the first has the role %d", role)
 	}
-	if f, role := fs.board([]byte("other"), 1, 0, 0, never); f != nil || role != alone {
+	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never); f != nil || role != alone {
 		t.Errorf("another key has the role %d in the flight of the first", role)
 	}
-	if f, role := fs.board([]byte("one"), 1, 0, 0, never); f != one || role != follower {
+	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never); f != one || role != follower {
 		t.Errorf("the same key has the role %d", role)
 	}
-	if f, role := fs.board([]byte("third"), 3, 0, 7, func() bool { return true }); f != nil || role != answered || fs.number() != 1 {
+	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }); f != nil || role != answered || fs.number() != 1 {
 		t.Errorf("a key whose answer has come has the role %d, and there are %d flights", role, fs.number())
 	}
 }

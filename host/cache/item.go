@@ -18,6 +18,7 @@ type item struct {
 	upstream uint16
 	kind     kind
 	silent   bool
+	tailored bool
 }
 
 // span is the time for which an item is good.
@@ -48,10 +49,10 @@ const fewTTLs = 2 * 64
 func newItem(k []byte, r *message.Response, d decision, now int64, buf []byte) item {
 	it := item{
 		span: span{stored: now, life: d.life}, key: k, message: r.Message, ttls: buf[:0], ede: r.EDE,
-		rcode: r.RCODE, class: r.Class, upstream: r.Upstream, kind: d.kind, silent: r.Silent,
+		rcode: r.RCODE, class: r.Class, upstream: r.Upstream, kind: d.kind, silent: r.Silent, tailored: r.Tailored,
 	}
 	if d.kind == failure {
-		it.message = r.Message[:12+len(k)-keyTail+4] // what records an error has are of no use
+		it.message = r.Message[:12+len(qname(k))+4] // what records an error has are of no use
 		return it
 	}
 	for rr := range message.Records(r.Message) {

@@ -10,12 +10,12 @@ import (
 //
 //	| QNAME, canonical ... | QTYPE, 2 | QCLASS, 2 | bits, 1 |
 //
-// The client's EDNS options, payload size and AD bit are not in it, because they are not sent to upstreams, or make no difference: an
+// The client's EDNS options but its network (see subnetTail), payload size and AD bit are not in it, because they are not sent to upstreams, or make no difference: an
 // upstream whose AD bit counts is always asked for it.
 // DO and CD change what an upstream says (RFC 4035 section 3.2), and without RD it may give a referral.
 const (
 	keyTail = 5
-	maxKey  = message.MaxName + keyTail
+	maxKey  = message.MaxName + keyTail + subnetTail
 )
 
 // Bits of a key.
@@ -43,8 +43,9 @@ func appendKey(dst []byte, q *message.Query) []byte {
 
 // queryOf makes q the query that a key stands for, as from a client without EDNS options of its own. q keeps buf.
 func queryOf(q *message.Query, k, buf []byte) {
-	n := len(k) - keyTail
-	bits := k[len(k)-1]
+	question := questionOf(k)
+	n := len(question) - keyTail
+	bits := question[len(question)-1]
 	from := message.Query{Scope: message.None}
 	if bits&keyDO != 0 {
 		from.EDNS, from.DO, from.UDPSize = true, true, message.OwnSize
@@ -54,6 +55,11 @@ func queryOf(q *message.Query, k, buf []byte) {
 	}
 	if bits&keyRD != 0 {
 		from.Flags |= message.FlagRD
+	}
+	if hasSubnet(k) {
+		if from.Options = subnetOf(k).AppendOption(nil, 0); len(from.Options) > 0 && !from.EDNS {
+			from.EDNS, from.UDPSize = true, message.OwnSize
+		}
 	}
 	q.SetQuestion(&from, buf, k[:n], binary.BigEndian.Uint16(k[n:]), binary.BigEndian.Uint16(k[n+2:]))
 }

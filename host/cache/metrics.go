@@ -38,6 +38,9 @@ type Stats struct {
 	Flights   int       // queries that are with the upstream
 	Snapshots [2]uint64 // written, and not
 	Restored  uint64    // entries that came from a snapshot
+	Panics    uint64
+	Untold    uint64 // queries whose networks the upstream was not told, since it was being told of too many others
+	Displaced uint64 // answers for networks that left since there were too many to their question
 }
 
 // Stats returns the numbers of c.
@@ -45,11 +48,13 @@ func (c *Cache) Stats() Stats {
 	s := Stats{
 		Misses: c.misses.Load(), Joined: c.joins.Load(), Stale: c.stales.Load(), Prefetch: c.prefetches.Load(), Alone: c.alone.Load(),
 		Flights: c.flights.number(), Snapshots: [2]uint64{c.saved.Load(), c.unsaved.Load()}, Restored: c.restored.Load(),
+		Untold: c.untold.Load(), Panics: c.panics.Load(),
 	}
 	for i := range c.store.shards {
 		sh := &c.store.shards[i]
 		sh.mu.Lock()
 		s.Stale += sh.stale
+		s.Displaced += sh.displaced
 		for k, n := range sh.hits {
 			s.Hits[k] += n
 		}
@@ -82,6 +87,9 @@ func (s Stats) add(t Stats) Stats {
 	s.Snapshots[0] += t.Snapshots[0]
 	s.Snapshots[1] += t.Snapshots[1]
 	s.Restored += t.Restored
+	s.Panics += t.Panics
+	s.Untold += t.Untold
+	s.Displaced += t.Displaced
 	return s
 }
 
@@ -120,7 +128,10 @@ var (
 	descOctets    = desc("octets", "Memory of the entries in octets.", "kind")
 	descFlights   = desc("flights", "Queries that are with the upstream.")
 	descSnapshots = desc("snapshots_total", "Snapshots of the cache by result: ok, or failed, when the file could not be written.", "result")
+	descPanics    = desc("panics_total", "Panics; each cost the query that met it.")
 	descRestored  = desc("restored_total", "Entries that came from a snapshot at the start.")
+	descUntold    = desc("untold_total", "Queries whose client subnet the upstream was not told, since it was being told of too many others for the same question.")
+	descDisplaced = desc("displaced_total", "Answers for client subnets that left since there were too many to the same question.")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -131,6 +142,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descHits, descStale, descMisses, descJoined, descAlone, descPrefetch, descEvictions, descEntries, descOctets, descFlights, descSnapshots, descRestored,
+		descUntold, descDisplaced, descPanics,
 	} {
 		ch <- d
 	}
@@ -167,6 +179,9 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		metric(descFlights, prometheus.GaugeValue, float64(s.Flights))
 		metric(descSnapshots, prometheus.CounterValue, float64(s.Snapshots[0]), "ok")
 		metric(descSnapshots, prometheus.CounterValue, float64(s.Snapshots[1]), "failed")
+		metric(descPanics, prometheus.CounterValue, float64(s.Panics))
 		metric(descRestored, prometheus.CounterValue, float64(s.Restored))
+		metric(descUntold, prometheus.CounterValue, float64(s.Untold))
+		metric(descDisplaced, prometheus.CounterValue, float64(s.Displaced))
 	}
 }

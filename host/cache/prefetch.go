@@ -44,9 +44,9 @@ func (c *Cache) fetch(ctx context.Context) {
 
 // refresh asks the upstream for key k, unless somebody does already. The entry stays what it is until there is a better one.
 func (c *Cache) refresh(k []byte, hash uint64) {
-	f, role := c.flights.board(k, hash, c.since(nil), 0, func() bool { return false })
+	f, role := c.flights.board(k, hash, c.flightHash(k, hash), c.since(nil), 0, func() bool { return false })
 	switch role {
-	case alone:
+	case alone, crowded:
 		c.store.release(k, hash)
 	case follower:
 		c.flights.leave(f)
@@ -57,7 +57,7 @@ func (c *Cache) refresh(k []byte, hash uint64) {
 		queryOf(&q, k, nil)
 		f.prepare(&q, c.now(nil).Add(c.config.ResolveTimeout))
 		// Here a goroutine waits, which bounds how many are fetched at a time.
-		f.upstream.Response, f.upstream.Err = c.next.Resolve(c.background, &f.query, f.buf[:0])
+		f.upstream.Response, f.upstream.Err = c.resolveNext(c.background, &f.query, f.buf[:0])
 		f.upstream.Batch = nil
 		c.land(f)
 	}

@@ -150,16 +150,16 @@ func (rd *reader) block(b []byte, main bool) bool {
 // entry takes one, and reports whether it makes sense: it is looked at as what comes from an upstream is.
 func (rd *reader) entry(e entry, main bool) bool {
 	key, s := e.key(), e.span()
-	if len(key) <= keyTail || len(key) > maxKey || key[len(key)-1] >= keyRD<<1 || s.life == 0 || s.life > seconds(maxTTL) {
+	if !rd.cache.validKey(key) || s.life == 0 || s.life > seconds(maxTTL) {
 		return false
 	}
 	rd.buf = grown(rd.buf, maxKey+64)
 	rd.query.Name = nil
 	queryOf(&rd.query, key, rd.buf)
-	if string(rd.query.Name) != string(key[:len(key)-keyTail]) || string(rd.query.Key) != string(rd.query.Name) {
+	if string(rd.query.Name) != string(qname(key)) || string(rd.query.Key) != string(rd.query.Name) {
 		return false // not a name, or not a canonical one
 	}
-	it := item{key: key, kind: e.kind(), rcode: e.rcode(), ttls: rd.ttls[:0]}
+	it := item{key: key, kind: e.kind(), rcode: e.rcode(), tailored: e[atWhat]&whatTailored != 0, ttls: rd.ttls[:0]}
 	msg := e[entryHead+len(key):][:e.word(atMessage)]
 	it.ede = e[entryHead+len(key)+len(msg)+e.word(atTTLs):][:e.word(atEDE)]
 	var r message.Response
@@ -192,6 +192,20 @@ func (rd *reader) entry(e entry, main bool) bool {
 	return true
 }
 
+// validKey reports whether key can be one of c.
+func (c *Cache) validKey(key []byte) bool {
+	if len(key) <= keyTail || len(key) > maxKey {
+		return false
+	}
+	if hasSubnet(key) {
+		if !c.store.subnets || len(key) <= keyTail+subnetTail || !validSubnet(key) {
+			return false
+		}
+		key = questionOf(key)
+	}
+	return len(key) <= maxKey-subnetTail && key[len(key)-1] < keyRD<<1
+}
+
 // kindOf is the kind that a response has which was kept, failure for one that never is as an answer.
 func kindOf(r *message.Response) kind {
 	switch {
@@ -222,7 +236,7 @@ func validEDEs(b []byte) bool {
 
 // restore keeps an item from a snapshot, unless there is a younger one, and reports whether it does.
 func (s *store) restore(it *item, uses uint8, main bool, now int64) bool {
-	hash := s.hash(it.key)
+	hash := s.hash(questionOf(it.key))
 	sh := s.shard(hash)
 	q := sh.queue(it.kind)
 	sh.mu.Lock()
@@ -235,6 +249,9 @@ func (s *store) restore(it *item, uses uint8, main bool, now int64) bool {
 			return false
 		}
 		sh.drop(p, old)
+	}
+	if hasSubnet(it.key) {
+		s.displace(sh, it.key, hash, now)
 	}
 	to := q.small
 	if main {

@@ -21,6 +21,7 @@ type store struct {
 	recheck  int64  // how long after a failure it is given without asking, in nanoseconds
 	hits     uint32 // from how many hits on an item is worth fetching anew; 0 is never
 	share    int64  // and when: with this much of each second of its life left, in nanoseconds
+	subnets  bool   // keys are of queries that tell of networks
 }
 
 type shard struct {
@@ -33,6 +34,8 @@ type shard struct {
 	spare    [][]byte // octets for segments, so that a full cache allocates none
 	hits     [kinds]uint64
 	stale    uint64
+
+	displaced uint64 // answers for networks that left since there were too many to their question
 }
 
 // state is what the store can do for a question.
@@ -124,7 +127,12 @@ func (s *store) lookup(f *found, k []byte, hash uint64, now int64, dst []byte, h
 	f.state, f.fetch = missing, false
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	_, e := sh.get(k, hash)
+	var e entry
+	if s.subnets {
+		e = s.cover(sh, k, hash, now)
+	} else {
+		_, e = sh.get(k, hash)
+	}
 	if e == nil {
 		return
 	}
@@ -165,7 +173,9 @@ func (s *store) release(k []byte, hash uint64) {
 	sh := s.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if _, e := sh.get(k, hash); e != nil {
+	if s.subnets {
+		sh.releaseTold(k, hash)
+	} else if _, e := sh.get(k, hash); e != nil {
 		e[atUse] &^= useFetching
 	}
 }
@@ -186,8 +196,7 @@ func (s *store) fail(k []byte, hash uint64, now int64) bool {
 	sh := s.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	_, e := sh.get(k, hash)
-	return s.failed(e, now)
+	return s.failed(s.find(sh, k, hash, now), now)
 }
 
 func (s *store) failed(e entry, now int64) bool {
@@ -203,9 +212,14 @@ func (s *store) failed(e entry, now int64) bool {
 // reports whether it is kept.
 func (s *store) insert(hash uint64, it *item, now int64) bool {
 	sh := s.shard(hash)
-	q, size := sh.queue(it.kind), it.size()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	return s.put(sh, hash, it, now)
+}
+
+// put is insert with the lock of the shard held.
+func (s *store) put(sh *shard, hash uint64, it *item, now int64) bool {
+	q, size := sh.queue(it.kind), it.size()
 	p, old := sh.get(it.key, hash)
 	if it.kind == failure && s.failed(old, now) {
 		return false

@@ -15,6 +15,7 @@ type waiter struct {
 	cache       *Cache
 	transaction *message.Transaction
 	part        role
+	untold      uint8        // the bits of its network, which the upstream is not told since it is told of too many others
 	held        found        // what the store had
 	flight      *flight      // which it has boarded, and leaves when it is final
 	deadline    due.Entry    // when it gets what there is without the flight
@@ -48,6 +49,7 @@ func (c *Cache) newWaiter() *waiter {
 // release gives a reference back, and with the last one the waiter.
 func (w *waiter) release() {
 	if w.refs.Add(-1) == 0 {
+		w.untold = 0
 		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, found{}, nil, nil, nil
 		w.cache.waiters.Put(w)
 	}
@@ -122,6 +124,7 @@ func (f *flight) unlist(w *waiter) bool {
 // arrived makes the transaction final by what f has brought.
 func (w *waiter) arrived(f *flight) {
 	c, t := w.cache, w.transaction
+	defer c.rescue(&t.Response, &t.Err)
 	if w.part == leader && t.Query.Trace != nil {
 		c.traceLanding(t.Query, f)
 	}
@@ -133,12 +136,14 @@ func (w *waiter) arrived(f *flight) {
 	default:
 		t.Response, t.Err = f.response, nil
 		t.Response.Message = append(t.Dst, f.response.Message...)[len(t.Dst):]
+		w.limitScope()
 	}
 }
 
 // expired makes the transaction final when its time is over.
 func (w *waiter) expired() {
 	t := w.transaction
+	defer w.cache.rescue(&t.Response, &t.Err)
 	if w.held.state == stale {
 		t.Response, t.Err = w.cache.giveStale(t.Query, t.Dst, &w.held, "the upstream takes its time"), nil
 	} else {
@@ -154,8 +159,8 @@ func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64
 	w.key, w.hash = append(w.key[:0], k...), hash
 	w.alone.Query, w.alone.Dst, w.alone.Batch = t.Query, t.Dst, t.Batch
 	if waits {
-		w.alone.Response, w.alone.Err = c.next.Resolve(ctx, t.Query, t.Dst)
-	} else if !c.next.Start(&w.alone) {
+		w.alone.Response, w.alone.Err = c.resolveNext(ctx, t.Query, t.Dst)
+	} else if !c.startNext(&w.alone) {
 		return false
 	}
 	w.answeredAlone()
@@ -165,6 +170,7 @@ func (c *Cache) startAlone(ctx context.Context, w *waiter, k []byte, hash uint64
 // answeredAlone makes the transaction final by what the upstream said. An error is not kept, since it may be due to the little time that the client had left.
 func (w *waiter) answeredAlone() {
 	c, t, r, err := w.cache, w.transaction, w.alone.Response, w.alone.Err
+	defer c.rescue(&t.Response, &t.Err)
 	t.Response, t.Err = r, err
 	if err == nil {
 		if d, _ := c.settle(w.key, w.hash, t.Query, &r, nil, c.since(w.alone.Batch)); d.kind != failure {
@@ -200,12 +206,15 @@ func (w *waiter) giveUp() {
 // blocking makes a Starter of a Resolver, with a goroutine for each query.
 type blocking struct {
 	message.Resolver
-	ctx context.Context // that of the cache
+	cache *Cache
 }
 
 func (b blocking) Start(t *message.Transaction) bool {
 	go func() {
-		t.Response, t.Err = b.Resolve(b.ctx, t.Query, t.Dst)
+		func() {
+			defer b.cache.rescue(&t.Response, &t.Err)
+			t.Response, t.Err = b.Resolve(b.cache.background, t.Query, t.Dst)
+		}()
 		t.Batch = nil
 		t.Done()
 	}()

@@ -52,6 +52,7 @@ type fixed struct {
 	rcode  uint16
 	err    error
 	cached bool
+	scope  uint8 // of its answers, which are tailored then
 	asked  []string
 	left   []time.Duration
 	now    func() time.Time
@@ -86,6 +87,7 @@ func (u *fixed) Start(t *message.Transaction) bool {
 func (u *fixed) respond(q *message.Query, dst []byte) message.Response {
 	var r message.Response
 	r.SetRCODE(dst, q, u.rcode)
+	r.Tailored, r.Scope = u.scope > 0, u.scope
 	if u.addr != "" && q.Type == message.TypeA {
 		r.Message = append(r.Message, 0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4)
 		r.Message = append(r.Message, netip.MustParseAddr(u.addr).AsSlice()...)
@@ -405,6 +407,37 @@ func TestBeginStops(t *testing.T) {
 	up.cached = true
 	if x = exchange(t); !c.Begin(x) {
 		t.Error("Begin stopped although the answer was in the cache")
+	}
+}
+
+// What a filter makes of an answer for a network is for no larger one; what it makes of nothing is for all.
+func TestFilterKeepsScope(t *testing.T) {
+	up := &fixed{name: "up", addr: "192.0.2.1", now: clock, cached: true, scope: 20}
+	for _, tt := range []struct {
+		name   string
+		filter *scripted
+		want   uint8
+	}{
+		{"no filter's", onQuery("a", func(*Call) (Verdict, error) { return Verdict{}, nil }), 20},
+		{"made of an answer", onResponse("a", func(c *Call) (Verdict, error) { return answer(c, "192.0.2.9") }), 20},
+		{"made of nothing", onQuery("a", func(c *Call) (Verdict, error) { return answer(c, "192.0.2.9") }), 0},
+		{"made of two answers", onResponse("a", func(c *Call) (Verdict, error) {
+			if c.Asked {
+				return answer(c, "192.0.2.9")
+			}
+			c.Octets = append(c.Octets, question("other.test.", message.TypeA)...)
+			return Verdict{Action: Ask}, nil
+		}), 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			x := exchange(t)
+			if c := New("main", []Filter{tt.filter}, []Upstream{up}, 0, false, clock); !c.Begin(x) {
+				t.Fatal("Begin was not done")
+			}
+			if r := x.Response; r.Tailored != (tt.want > 0) || r.Scope != tt.want {
+				t.Errorf("tailored %t, scope %d, want %d", r.Tailored, r.Scope, tt.want)
+			}
+		})
 	}
 }
 

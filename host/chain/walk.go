@@ -314,9 +314,14 @@ func (c *Chain) responseVerdict(w *walk, l *level, v Verdict) error {
 		}
 		l.leave()
 	case Respond:
+		tailored, scope := l.response.Tailored, l.response.Scope
+		if l.hasKept {
+			tailored, scope = tailored || l.kept.Tailored, max(scope, l.kept.Scope)
+		}
 		if err := w.respond(l, v); err != nil {
 			return err
 		}
+		l.response.Tailored, l.response.Scope = tailored, scope // what is made of it is for no more networks
 		l.leave()
 	case Forward:
 		switch {

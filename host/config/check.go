@@ -102,6 +102,7 @@ func (l *loader) privateZones(texts []string) (zones [][]byte) {
 func (l *loader) checkAll() {
 	f := l.file
 	l.invalid("log", f.Log.Validate())
+	l.invalid("process", f.Process.Validate())
 	l.invalid("admin", f.Admin.Validate())
 	if f.Budget <= 0 || f.Budget > maxBudget {
 		l.add("budget", fmt.Sprintf("is %v: write a duration above 0s, and at most %v; best is a little less than the timeout of the clients, often 2s", f.Budget, maxBudget))

@@ -149,6 +149,24 @@ func (l Log) Validate() error {
 type Process struct {
 	// Sandbox has weir give up, once it serves, what it does not need of the system: see package sandbox. It is on unless this is false.
 	Sandbox bool `koanf:"sandbox"`
+	// Handover is the absolute path of a Unix-domain socket at which a new weir asks this one for its sockets: see package handover. Empty: none can.
+	Handover string `koanf:"handover"`
+}
+
+// maxSocketPath is what struct sockaddr_un has room for on Linux, without the zero behind it.
+const maxSocketPath = 107
+
+// Validate returns what is wrong. The error begins with the key at fault.
+func (p Process) Validate() error {
+	switch {
+	case p.Handover == "":
+		return nil
+	case !filepath.IsAbs(p.Handover) || filepath.Clean(p.Handover) != p.Handover:
+		return fmt.Errorf("handover: %q does not name a file: write an absolute path, such as \"/run/weir/handover.sock\"", p.Handover)
+	case len(p.Handover) > maxSocketPath:
+		return fmt.Errorf("handover: the path has %d octets: sockets have room for %d", len(p.Handover), maxSocketPath)
+	}
+	return nil
 }
 
 // Wasm is the table [wasm].

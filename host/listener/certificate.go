@@ -172,6 +172,7 @@ func (k *keeper) server(turn func(*tls.ClientHelloInfo), alpn ...string) *tls.Co
 	base := &tls.Config{
 		MinVersion: tls.VersionTLS12, // RFC 8310 section 9; what is older is broken (RFC 8996)
 		NextProtos: alpn,
+		Time:       k.now, // certificates of clients go by the wall clock
 		// What leaves together is one record, for it is encrypted and decrypted at once.
 		DynamicRecordSizingDisabled: true,
 	}

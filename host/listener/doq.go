@@ -44,8 +44,17 @@ func (l *Listener) serveQUIC(ctx, work context.Context) {
 			}
 			g.begin()
 			streams.Go(func() {
+				defer l.quicIn.survive()
 				defer g.end()
+				ended := false
+				defer func() {
+					if !ended { // by a panic
+						s.CancelRead(doqUnspecified)
+						s.CancelWrite(doqUnspecified)
+					}
+				}()
 				l.answerStream(work, conn, g, s)
+				ended = true
 			})
 		}
 		streams.Wait()

@@ -127,6 +127,11 @@ func (e *entrance) begin(j *job, msg []byte, whole bool, client netip.AddrPort, 
 
 // parse is the first half of begin: ok reports whether there is a query for the handler; otherwise out is the response to send, if any.
 func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, arrived time.Time) (out []byte, ok bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			out, ok = e.panicked(j, v), false
+		}
+	}()
 	j.start, j.end = arrived, arrived
 	j.entered, j.counted = false, false
 	j.query = append(j.query[:0], msg...)
@@ -236,15 +241,33 @@ func (e *entrance) advance(ctx context.Context, j *job, s step) (out []byte, don
 	return e.finish(j), true
 }
 
-// panicked logs the first panic with its stack; the others are counted, since the log must not be a way to fill disks.
-func (e *entrance) panicked(j *job, v any) []byte {
+// panicked ends a query by a panic. What is in j is not to be trusted any more: if it is not even good for a response, there is none.
+func (e *entrance) panicked(j *job, v any) (out []byte) {
 	j.broken = true
 	e.counters.panics.Inc()
+	defer func() {
+		if recover() != nil {
+			out = nil
+		}
+	}()
 	e.logPanic.Do(func() {
 		e.log.Error("a query caused a panic; further ones are only counted", "panic", v, "query", message.NameString(j.exchange.Query.Name),
 			"type", j.exchange.Query.Type, "transport", e.transport.String(), "stack", string(debug.Stack()))
 	})
 	return e.refuse(j, message.SERVFAIL, edePanic)
+}
+
+// survive is deferred by each goroutine that works for a connection or a socket, before all that it does at its end: a panic outside of what advance and parse
+// recover from ends what that goroutine was there for, and nothing else. The first is logged, all are counted.
+func (e *entrance) survive() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	e.counters.panics.Inc()
+	e.logPanic.Do(func() {
+		e.log.Error("a panic; further ones are only counted", "panic", v, "transport", e.transport.String(), "stack", string(debug.Stack()))
+	})
 }
 
 // warn logs what is wrong with a socket, one line a second: such errors come by the thousand.
@@ -265,9 +288,16 @@ func (e *entrance) refuse(j *job, rcode uint16, ede []byte) []byte {
 // finish makes the response what goes to the client.
 func (e *entrance) finish(j *job) []byte {
 	q, r := &j.exchange.Query, &j.exchange.Response
-	out := r.Finish(q, q.Limit(e.maxUDP)-j.asked.room)
+	subnet := 0
+	if r.Tailored {
+		subnet = r.SubnetRoom(q)
+	}
+	out := r.Finish(q, q.Limit(e.maxUDP)-j.asked.room-subnet)
 	if message.Truncated(out) {
 		e.counters.truncated.Inc()
+	}
+	if subnet > 0 {
+		out = r.AddSubnet(out, q)
 	}
 	if len(q.Options) > 0 && (e.transport != message.UDP || j.asked.room > 0) {
 		out = e.addOptions(j, out)

@@ -67,6 +67,9 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 			<-below.closed
 		}
 	})
+	if l.leaving.Load() {
+		l.clients.gone(work, l.env.Grace) // those who are in the middle of a handshake have a request yet
+	}
 	server.Shutdown(work) //nolint:errcheck // when work ends, so does what is left, by Close
 	server.Close()        //nolint:errcheck // as above
 	all.Wait()
@@ -133,6 +136,7 @@ func (l *Listener) serveHTTP3(ctx, work context.Context, handler *doh) {
 	q.serve(ctx, l.keeper.server(nil, http3.NextProtoH3), controlStreams, func(conn *quic.Conn, g *guest) {
 		served := make(chan struct{})
 		go func() {
+			defer q.in.survive()
 			defer close(served)
 			server.ServeQUICConn(conn) //nolint:errcheck // clients end as they like
 		}()

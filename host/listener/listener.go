@@ -10,11 +10,13 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/cookie"
+	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/querylog"
 )
@@ -47,6 +49,8 @@ type Env struct {
 	Share bool
 	// Before is the listener whose place this one takes, nil if there is none. A Unix-domain socket with the same path is taken from it.
 	Before *Listener
+	// Inherited has sockets that are bound already. Those at the address of the listener are taken from it, instead of binding others. May be nil.
+	Inherited *inherit.Sockets
 }
 
 // Listener has the sockets of one [[listener]] of the configuration.
@@ -60,7 +64,7 @@ type Listener struct {
 	config  Config
 	env     Env
 	sockets []*socket
-	tcp     streams
+	tcp     inherit.Stream
 	file    *socketFile  // of a Unix-domain socket, else nil
 	udpIn   *entrance    // nil without UDP
 	tcpIn   *entrance    // nil without TCP
@@ -73,6 +77,7 @@ type Listener struct {
 	addr    netip.AddrPort
 	jobs    jobs
 	clients registry
+	leaving atomic.Bool // to another process, which has the same sockets
 	jar     *cookie.Jar // of this listener alone; nil: there is none, or it is that of Env
 	proxies *Scopes     // who has to say in whose name it sends; nil: nobody
 
@@ -196,24 +201,33 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 	port := addr.Port()
 	at := func() string { return net.JoinHostPort(host, fmt.Sprint(port)) }
 	if l.tcpIn != nil || l.tlsIn != nil || l.httpsIn != nil {
-		config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
-		ln, err := config.Listen(ctx, "tcp"+family, at())
-		if err != nil {
-			return err
+		if l.tcp = l.env.Inherited.Stream("tcp"+family, at()); l.tcp == nil {
+			config := net.ListenConfig{Control: controlTCP(l.env.Share), KeepAlive: -1} // idle connections are closed anyway
+			ln, err := config.Listen(ctx, "tcp"+family, at())
+			if err != nil {
+				return err
+			}
+			l.tcp = ln.(*net.TCPListener)
 		}
-		l.tcp = ln.(*net.TCPListener)
 		if err := letShare(l.tcp); err != nil {
 			return err
 		}
 		port = uint16(l.tcp.Addr().(*net.TCPAddr).Port)
 	}
 	if l.quicIn != nil || l.httpsIn != nil {
-		config := net.ListenConfig{Control: controlUDP(l.env.Share)}
-		pc, err := config.ListenPacket(ctx, "udp"+family, at())
-		if err != nil {
-			return err
+		if conns := l.env.Inherited.Packets("udp"+family, at()); len(conns) > 0 {
+			l.packets = conns[0]
+			for _, c := range conns[1:] { // they were for plain DNS: one socket has all of QUIC
+				c.Close()
+			}
+		} else {
+			config := net.ListenConfig{Control: controlUDP(l.env.Share)}
+			pc, err := config.ListenPacket(ctx, "udp"+family, at())
+			if err != nil {
+				return err
+			}
+			l.packets = pc.(*net.UDPConn)
 		}
-		l.packets = pc.(*net.UDPConn)
 		if err := letShare(l.packets); err != nil {
 			return err
 		}
@@ -221,7 +235,15 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 	if l.udpIn == nil {
 		return nil
 	}
-	for i := range udpSockets() {
+	// What was inherited is served whatever the number is: the kernel goes on to spread queries over all of them.
+	for _, conn := range l.env.Inherited.Packets("udp"+family, at()) {
+		s, err := newSocket(conn)
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, s)
+	}
+	for i := len(l.sockets); i < udpSockets(); i++ {
 		s, err := bindUDP(ctx, "udp"+family, at(), l.env.Share || i > 0)
 		if err != nil && i > 0 {
 			break // fewer sockets serve as well
@@ -324,21 +346,57 @@ func (l *Listener) Serve(ctx context.Context) error {
 			e.idle.Store(0) // clients had better not count on this connection any more
 		}
 	}
-	end := time.Now().Add(lastRead)
+	now := time.Now()
+	end, lastQuery, grace := now.Add(lastRead), now.Add(lastRead), l.env.Grace
+	if l.leaving.Load() {
+		lastQuery, grace = now.Add(l.env.Grace), 2*l.env.Grace
+	}
 	for _, s := range l.sockets {
 		s.conn.SetReadDeadline(end) //nolint:errcheck // then it is closed already
 	}
 	if l.tcp != nil {
 		l.tcp.SetDeadline(end) //nolint:errcheck // as above
 	}
-	l.clients.drain(end)
-	late := time.AfterFunc(l.env.Grace, func() {
+	l.clients.drain(lastQuery)
+	late := time.AfterFunc(grace, func() {
 		cancel()
 		l.clients.abort()
 	})
 	all.Wait()
 	late.Stop()
 	return l.Close()
+}
+
+// HandOver says, before the context of Serve ends, that another process has the same sockets and serves. Then there is no hurry: what is in the sockets is read by
+// either process, and connections may ask for the grace time more, after which queries in flight have that time once again. kept are the files of
+// Unix-domain sockets that the other process sees to.
+func (l *Listener) HandOver(kept []string) {
+	l.leaving.Store(true)
+	if l.file != nil && slices.Contains(kept, l.file.path) {
+		l.OwnFile(false)
+	}
+}
+
+// Sockets are what Listen bound, and Serve has not closed yet.
+func (l *Listener) Sockets() (all []syscall.Conn) {
+	for _, s := range l.sockets {
+		all = append(all, s.conn)
+	}
+	if l.tcp != nil {
+		all = append(all, l.tcp)
+	}
+	if l.packets != nil {
+		all = append(all, l.packets)
+	}
+	return all
+}
+
+// File is that of a Unix-domain socket which goes with it, empty if there is none.
+func (l *Listener) File() string {
+	if l.file == nil {
+		return ""
+	}
+	return l.file.path
 }
 
 func (l *Listener) followCertificate(ctx context.Context) {

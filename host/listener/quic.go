@@ -12,6 +12,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -50,14 +51,15 @@ type guestKey struct{}
 func newGuest(addr netip.AddrPort, code quic.ApplicationErrorCode) *guest {
 	g := new(guest)
 	g.addr, g.client = addr, clientOf(addr.Addr())
-	g.idleSince.Store(time.Now().UnixNano())
+	g.idleSince.Store(int64(due.At(time.Now())))
 	g.ending, g.endSoon = context.WithCancel(context.Background())
 	g.cut = func() {
 		if conn := g.conn.Load(); conn != nil {
 			go conn.CloseWithError(code, "") //nolint:errcheck // it waits until the connection is closed, and has no other error
 		}
 	}
-	g.stop = func(end time.Time) { time.AfterFunc(time.Until(end), g.endSoon) }
+	// However much time others have: while two processes read a socket, either gets packets that belong to the other.
+	g.stop = func(end time.Time) { time.AfterFunc(min(time.Until(end), lastRead), g.endSoon) }
 	return g
 }
 
@@ -96,6 +98,8 @@ func (s *quicServer) serve(ctx context.Context, config *tls.Config, unidirection
 			break
 		}
 		all.Go(func() {
+			defer s.in.survive()
+			defer conn.CloseWithError(s.code, "") //nolint:errcheck // it has none; after a panic the connection is open still
 			g := conn.Context().Value(guestKey{}).(*guest)
 			g.conn.Store(conn)
 			result, state := s.in.counters.whole, conn.ConnectionState().TLS

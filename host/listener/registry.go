@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdns/weir/host/due"
 )
 
 // registry knows the open connections of a listener and keeps them below two limits: of all, and of one client. When there are as many, the
@@ -26,7 +28,7 @@ type member struct {
 	client    netip.Prefix        // the zero Prefix until it is known
 	names     []string            // of the client, in its certificate
 	inFlight  atomic.Int64        // queries
-	idleSince atomic.Int64        // when the last response was written, or the connection came; Unix nanoseconds
+	idleSince atomic.Int64        // when the last response was written, or the connection came; a due.Moment
 	cut       func()              // ends it at once; it never waits
 	stop      func(end time.Time) // has it take no queries after end, and end itself when all are answered
 }
@@ -35,7 +37,7 @@ type member struct {
 func (m *member) begin() { m.inFlight.Add(1) }
 
 func (m *member) end() {
-	m.idleSince.Store(time.Now().UnixNano())
+	m.idleSince.Store(int64(due.At(time.Now())))
 	m.inFlight.Add(-1)
 }
 
@@ -161,6 +163,27 @@ func (r *registry) drain(end time.Time) {
 	r.draining = end
 	for c := range r.open {
 		c.stop(end)
+	}
+}
+
+// gone waits until there are no connections, or for d, or until ctx is done.
+func (r *registry) gone(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r.mu.Lock()
+		n := len(r.open)
+		r.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

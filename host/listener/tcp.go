@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -52,7 +53,7 @@ type connection struct {
 func newConnection(l *Listener, e *entrance, nc net.Conn, addr netip.AddrPort) *connection {
 	c := &connection{conn: nc, socket: nc, in: e, listener: l}
 	c.addr, c.client = addr, clientOf(addr.Addr())
-	c.idleSince.Store(time.Now().UnixNano())
+	c.idleSince.Store(int64(due.At(time.Now())))
 	c.cut, c.stop = func() { nc.Close() }, c.drain
 	return c
 }
@@ -65,24 +66,31 @@ func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *ent
 		if err != nil {
 			return
 		}
-		c := newConnection(l, e, nc, addr)
-		proxied := l.isProxy(addr.Addr())
-		if proxied {
-			c.client = netip.Prefix{}
-		}
-		if !l.enter(e, &c.member) {
-			nc.Close()
-			continue
-		}
-		all.Go(func() {
-			defer l.leave(e, &c.member)
-			defer nc.Close()
-			if (!proxied || c.introduce()) && (config == nil || c.handshake(config)) {
-				use(c)
-			}
-			c.linger()
-		})
+		l.serveStream(all, e, nc, addr, config, use)
 	}
+}
+
+// serveStream serves a connection on a goroutine of its own, if there is room for it.
+func (l *Listener) serveStream(all *sync.WaitGroup, e *entrance, nc net.Conn, addr netip.AddrPort, config *tls.Config, use func(*connection)) {
+	defer e.survive()
+	c := newConnection(l, e, nc, addr)
+	proxied := l.isProxy(addr.Addr())
+	if proxied {
+		c.client = netip.Prefix{}
+	}
+	if !l.enter(e, &c.member) {
+		nc.Close()
+		return
+	}
+	all.Go(func() {
+		defer e.survive()
+		defer l.leave(e, &c.member)
+		defer nc.Close()
+		if (!proxied || c.introduce()) && (config == nil || c.handshake(config)) {
+			use(c)
+		}
+		c.linger()
+	})
 }
 
 // accept returns the next TCP connection. An error means that there will be none.
@@ -130,6 +138,7 @@ func (l *Listener) leave(e *entrance, m *member) {
 
 // serve answers the queries of a connection until one side ends it, and returns when all of them are answered.
 func (c *connection) serve(work context.Context) {
+	defer c.done.Wait() // a client that has closed its side only still gets its responses
 	for {
 		msg, err := c.next()
 		if err != nil {
@@ -138,7 +147,6 @@ func (c *connection) serve(work context.Context) {
 		c.handle(work, msg)
 	}
 	c.flush()
-	c.done.Wait() // a client that has closed its side only still gets its responses
 }
 
 // handle answers a query, or leaves it to a goroutine when it has to wait. Without a place for that the connection waits itself, so that
@@ -156,6 +164,7 @@ func (c *connection) handle(work context.Context, msg []byte) {
 	}
 	if c.inFlight.Load() <= int64(c.listener.config.TCPMaxInFlight) && e.waiting.take() {
 		c.done.Go(func() {
+			defer e.survive()
 			defer e.waiting.release()
 			c.complete(work, j)
 		})
@@ -166,9 +175,9 @@ func (c *connection) handle(work context.Context, msg []byte) {
 }
 
 func (c *connection) complete(work context.Context, j *job) {
+	defer c.finished(j)
 	c.collect(c.in.complete(work, j))
 	c.flush()
-	c.finished(j)
 }
 
 func (c *connection) finished(j *job) {
@@ -237,7 +246,7 @@ func (c *connection) await() {
 	c.flush()
 	switch {
 	case c.to == 0:
-		c.setReadDeadline(time.Unix(0, c.idleSince.Load()).Add(c.listener.config.TCPIdleTimeout))
+		c.setReadDeadline(due.Moment(c.idleSince.Load()).Time().Add(c.listener.config.TCPIdleTimeout))
 	case !c.started: // one deadline for the whole message, or an octet now and then would hold the connection
 		c.started = true
 		c.setReadDeadline(time.Now().Add(c.listener.messageTimeout))
@@ -299,10 +308,10 @@ func (c *connection) read() error {
 func (c *connection) expired() bool {
 	now := time.Now()
 	if c.inFlight.Load() > 0 {
-		c.idleSince.Store(now.UnixNano())
+		c.idleSince.Store(int64(due.At(now)))
 		return false
 	}
-	return now.Sub(time.Unix(0, c.idleSince.Load())) >= c.listener.config.TCPIdleTimeout
+	return now.Sub(due.Moment(c.idleSince.Load()).Time()) >= c.listener.config.TCPIdleTimeout
 }
 
 // setReadDeadline sets a deadline, unless that of the listener's end is earlier. drain may come between any two lines.

@@ -92,7 +92,12 @@ func bindUDP(ctx context.Context, network, address string, share bool) (*socket,
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{conn: pc.(*net.UDPConn)}
+	return newSocket(pc.(*net.UDPConn))
+}
+
+// newSocket makes a socket of conn, which it closes when that is not possible.
+func newSocket(conn *net.UDPConn) (*socket, error) {
+	s := &socket{conn: conn}
 	if s.out = datagram.Of(s.conn); s.out == nil {
 		s.conn.Close()
 		return nil, net.ErrClosed
@@ -128,19 +133,32 @@ func (s *socket) send(msg []byte, p *peer) {
 	s.conn.WriteMsgUDPAddrPort(msg, p.control[:p.controlSize], p.addr) //nolint:errcheck // see above
 }
 
-// serveUDP reads queries and answers those that need no waiting. The others are handed to a goroutine with their job.
+// serveUDP serves a socket until its deadline, which Serve sets.
 func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *socket) {
+	for !l.readUDP(ctx, work, all, s) { // after a panic the socket is read on
+		pause(ctx)
+	}
+}
+
+// readUDP reads queries and answers those that need no waiting. The others are handed to a goroutine with their job. It reports whether it has come to the
+// deadline of the socket, and has not met a panic.
+func (l *Listener) readUDP(ctx, work context.Context, all *sync.WaitGroup, s *socket) (ended bool) {
 	e := l.udpIn
+	defer e.survive()
 	d, err := l.datagrams(s)
 	if err != nil {
 		d = newSingle(s)
 	}
 	j := l.jobs.get()
 	var batch message.Batch
+	defer func() {
+		batch.Flush()
+		d.flush()
+	}()
 	for {
 		n, err := d.receive()
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
-			return
+			return true
 		}
 		if errors.Is(err, syscall.ENOSYS) {
 			d = newSingle(s)

@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +10,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
+
+	"github.com/weirdns/weir/host/inherit"
 )
 
 const (
@@ -21,18 +21,6 @@ const (
 	maxSocketPath = 107
 	// backlog is how many connections wait to be accepted, as net has it on most systems.
 	backlog = 4096
-)
-
-// streams is a listening socket of TCP, or of the Unix domain.
-type streams interface {
-	net.Listener
-	syscall.Conn
-	SetDeadline(time.Time) error
-}
-
-var (
-	_ streams = (*net.TCPListener)(nil)
-	_ streams = (*net.UnixListener)(nil)
 )
 
 // SocketPath is the file of a Unix-domain socket that c.Address names, empty if it is an IP address and a port.
@@ -118,8 +106,9 @@ type socketFile struct {
 	path string
 	info os.FileInfo // what it was when it was made: another file with its name is somebody else's
 
-	mu      sync.Mutex // guards following
-	holders int
+	mu       sync.Mutex // guards following
+	holders  int
+	borrowed bool // another process has the socket as well, and the file is its own
 }
 
 func (f *socketFile) hold() {
@@ -131,7 +120,7 @@ func (f *socketFile) hold() {
 func (f *socketFile) release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.holders--; f.holders > 0 {
+	if f.holders--; f.holders > 0 || f.borrowed {
 		return
 	}
 	if info, err := os.Lstat(f.path); err == nil && os.SameFile(info, f.info) {
@@ -164,18 +153,22 @@ func (l *Listener) bindUnix() error {
 		if err := l.config.permit(path); err != nil {
 			return err
 		}
-		fd, err := duplicate(before.tcp)
+		file, err := inherit.Duplicate(before.tcp)
 		if err != nil {
 			return err
 		}
-		if l.tcp, err = unixListener(fd, path); err != nil {
+		if l.tcp, err = unixListener(file); err != nil {
 			return err
 		}
 		l.file = before.file
 		l.file.hold()
 		return nil
 	}
-	if err := clearStale(path); err != nil {
+	if ln := l.env.Inherited.Stream("unix", path); ln != nil {
+		l.tcp = ln
+		return l.adoptFile(path)
+	}
+	if err := inherit.ClearStale("unix", path); err != nil {
 		return err
 	}
 	syscall.ForkLock.RLock()
@@ -203,7 +196,7 @@ func (l *Listener) bindUnix() error {
 		os.Remove(path)
 		return err
 	}
-	if l.tcp, err = unixListener(fd, path); err != nil {
+	if l.tcp, err = unixListener(os.NewFile(uintptr(fd), path)); err != nil {
 		os.Remove(path)
 		return err
 	}
@@ -211,9 +204,37 @@ func (l *Listener) bindUnix() error {
 	return nil
 }
 
-// unixListener makes a listener of fd, which it takes.
-func unixListener(fd int, path string) (streams, error) {
-	f := os.NewFile(uintptr(fd), path)
+// adoptFile takes the file of an inherited socket, if it goes with the socket. Otherwise whoever made it sees to it, unless the configuration says who may use it.
+func (l *Listener) adoptFile(path string) error {
+	owned := l.env.Inherited.Owns(path)
+	if owned || l.config.SocketMode != "" || l.config.SocketOwner != "" {
+		if err := l.config.permit(path); err != nil {
+			return err
+		}
+	}
+	if !owned {
+		return nil
+	}
+	info, err := os.Lstat(path)
+	if err == nil {
+		l.file = &socketFile{path: path, info: info, holders: 1, borrowed: true}
+	}
+	return err
+}
+
+// OwnFile says whether the file of the Unix-domain socket goes when the listener does. It does, unless the socket came from another process with its file, or goes to
+// one. A listener without a file ignores it.
+func (l *Listener) OwnFile(own bool) {
+	if l.file == nil {
+		return
+	}
+	l.file.mu.Lock()
+	defer l.file.mu.Unlock()
+	l.file.borrowed = !own
+}
+
+// unixListener makes a listener of the socket f, which it closes.
+func unixListener(f *os.File) (inherit.Stream, error) {
 	defer f.Close()
 	ln, err := net.FileListener(f)
 	if err != nil {
@@ -222,43 +243,4 @@ func unixListener(fd int, path string) (streams, error) {
 	u := ln.(*net.UnixListener)
 	u.SetUnlinkOnClose(false) // socketFile sees to that
 	return u, nil
-}
-
-// duplicate returns another descriptor of the socket.
-func duplicate(s syscall.Conn) (fd int, err error) {
-	c, err := s.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if e := c.Control(func(from uintptr) { fd, err = syscall.Dup(int(from)) }); e != nil {
-		return -1, e
-	}
-	if err != nil {
-		return -1, os.NewSyscallError("dup", err)
-	}
-	syscall.CloseOnExec(fd)
-	return fd, nil
-}
-
-// clearStale removes the file of a socket whose process has ended. That of a living one, and what is no socket, stay.
-func clearStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("%s is there, and is no socket: remove it, or choose another path", path)
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) { // a full backlog is a life sign, too
-		return fmt.Errorf("%s belongs to a process that listens: end it, or choose another path", path)
-	}
-	return os.Remove(path)
 }

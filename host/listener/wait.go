@@ -14,6 +14,7 @@ import (
 func (l *Listener) wait(ctx context.Context, all *sync.WaitGroup, s *socket, j *job, batch *message.Batch) {
 	if l.udpIn.starter == nil {
 		all.Go(func() {
+			defer l.udpIn.survive()
 			l.answer(s, j, l.udpIn.complete(ctx, j))
 		})
 		return

@@ -126,6 +126,7 @@ type Query struct {
 //   - QDCOUNT other than 1: FORMERR (RFC 9619 section 4)
 //   - malformed records, more than one OPT, an OPT elsewhere than in the additional section or not at the root, octets behind the
 //     message: FORMERR (RFC 6891 section 6.1.1)
+//   - a client subnet that breaks the rules: FORMERR (RFC 7871 section 6)
 //   - EDNS version above 0: BADVERS (RFC 6891 section 6.1.3)
 //   - AXFR, IXFR, and queries with TSIG or SIG(0): REFUSED. A proxy can't serve zone transfers from an answer cache, and a signed
 //     query can't be changed on its way (RFC 8945 section 5.5, RFC 2931 section 3).
@@ -204,7 +205,7 @@ func (q *Query) parseRecords(msg []byte, off int) (rcode uint16, ok bool) {
 		}
 		switch r.Type {
 		case TypeOPT:
-			if i < records || q.EDNS || r.owner+1 != r.fixed || !validOptions(r.data(msg)) {
+			if i < records || q.EDNS || r.owner+1 != r.fixed || !validOptions(r.data(msg)) || !validSubnets(r.data(msg)) {
 				return FORMERR, false
 			}
 			q.EDNS = true

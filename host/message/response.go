@@ -15,6 +15,8 @@ type Response struct {
 	Upstream uint16 // index of the upstream whose answer it is; None when a filter or weir itself made it
 	Silent   bool   // weir made it because no upstream gave a response
 	Cached   bool   // it was in the cache
+	Tailored bool   // an upstream was told the client's network, or that it is not to be known; see Scope
+	Scope    uint8  // of a tailored response: how many bits of that network it is for; 0 is everybody
 
 	rdata int // of the OPT in what Finish returned: where it begins; 0 without one
 }
@@ -85,12 +87,12 @@ func Truncated(msg []byte) bool { return msg[2]&(FlagTC>>8) != 0 }
 // error. Everything is bounded by the size of msg; no input makes it panic. It allocates
 // only when there are Extended DNS Errors.
 func (r *Response) Parse(msg []byte, question *Question) error {
-	return r.parse(msg, question, true)
+	return r.parse(msg, question, true, nil)
 }
 
 // ParseOwn is Parse for a message that a filter made: an OPT record is an error, and TC and AD are cleared, since these are the host's.
 func (r *Response) ParseOwn(msg []byte, question *Question) error {
-	if err := r.parse(msg, question, false); err != nil {
+	if err := r.parse(msg, question, false, nil); err != nil {
 		return err
 	}
 	msg[2] &^= FlagTC >> 8
@@ -98,8 +100,8 @@ func (r *Response) ParseOwn(msg []byte, question *Question) error {
 	return nil
 }
 
-func (r *Response) parse(msg []byte, question *Question, upstream bool) error {
-	*r = Response{Upstream: None}
+func (r *Response) parse(msg []byte, question *Question, upstream bool, sent *Subnet) error {
+	*r = Response{Upstream: None, Tailored: sent != nil}
 	end := headerSize + question.size()
 	switch {
 	case len(msg) < end || msg[2]&0xF8 != 0x80 || binary.BigEndian.Uint16(msg[4:]) != 1:
@@ -132,6 +134,9 @@ func (r *Response) parse(msg []byte, question *Question, upstream bool) error {
 		case TypeOPT:
 			if !upstream || i < authority || size != 0 || rec.owner+1 != rec.fixed || !validOptions(rec.data(msg)) {
 				return errOPT
+			}
+			if sent != nil && !r.heed(sent, rec.data(msg)) {
+				return errSubnet
 			}
 			extended = uint16(rec.TTL >> 24)
 			r.EDE = appendEDEs(nil, rec.data(msg))

@@ -80,8 +80,9 @@ type Config struct {
 	// Case is "keep": the QNAME goes out as the client wrote it, or "random": in random case, which a forger has to guess
 	// (draft-vixie-dnsext-dns0x20). Either way a response must have it to the letter.
 	Case string `koanf:"case"`
-	// ClientSubnet is what servers hear of the network of a client (RFC 7871): "strip", nothing (the default), or "set PREFIX", always that
-	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own.
+	// ClientSubnet is what servers hear of the network of a client (RFC 7871): "strip", nothing (the default); "set PREFIX", always that
+	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own; or "forward", that of each
+	// client, as it says itself or else by its address, up to /24 and /56, or what is said with "forward /20 /48".
 	ClientSubnet string `koanf:"client_subnet"`
 	// Cookies has servers that are asked over UDP see a cookie of weir's own, and give one back (RFC 7873): 64 bits more that a forger has to guess. Those that
 	// don't know cookies ignore them. Default false.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/weirdns/weir/host/due"
 )
 
 // DialFunc opens a connected UDP socket or a TCP connection to server, from source unless that is the zero Addr. The port of a UDP
@@ -46,7 +48,7 @@ type dialer struct {
 
 type source struct {
 	addr netip.Addr
-	rest atomic.Int64 // time.Time.UnixNano until which it is passed over; 0: in use
+	rest atomic.Int64 // due.Moment until which it is passed over; 0: in use
 }
 
 var errNoSource = errors.New("no source address of the server's IP version")
@@ -72,7 +74,7 @@ func (d *dialer) from(ctx context.Context, server netip.AddrPort, open func(sour
 		for i := range d.sources {
 			s := d.sources[(start+i)%len(d.sources)]
 			until := s.rest.Load()
-			if s.addr.Is4() != server.Addr().Is4() || until > time.Now().UnixNano() != resting {
+			if s.addr.Is4() != server.Addr().Is4() || until > int64(due.At(time.Now())) != resting {
 				continue
 			}
 			if err = open(s.addr); err == nil {
@@ -84,7 +86,7 @@ func (d *dialer) from(ctx context.Context, server netip.AddrPort, open func(sour
 			if errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
 				return err // the server's doing, or nobody waits: another source changes nothing
 			}
-			if s.rest.Swap(time.Now().Add(sourceRest).UnixNano()) == 0 {
+			if s.rest.Swap(int64(due.At(time.Now().Add(sourceRest)))) == 0 {
 				d.log.Warn("source address does not work, using others", "source", s.addr, "error", err)
 			}
 		}

@@ -2,19 +2,14 @@ package upstream
 
 import (
 	"encoding/binary"
-	"fmt"
-	"net/netip"
-	"strings"
 
 	"github.com/weirdns/weir/host/message"
 )
 
 const (
 	// paddingBlock is what the size of encrypted queries is a multiple of, in octets (RFC 8467 section 4.1).
-	paddingBlock = 128
-	// OPTION-CODEs of RFC 7871 and RFC 7830.
-	optionSubnet  = 8
-	optionPadding = 12
+	paddingBlock  = 128
+	optionPadding = 12 // RFC 7830
 )
 
 var zeros [paddingBlock]byte
@@ -28,8 +23,13 @@ func (t *try) build(q *message.Query, r *random, randomCase bool) {
 	t.out = q.AppendUpstream(append(t.out[:0], 0, 0), 0, size)
 	t.options = len(t.out)
 	g := t.server.group
-	if t.edns && (len(g.subnet) > 0 || t.over.encrypted()) {
-		t.out = appendOptions(t.out, g.subnet, t.over.encrypted())
+	options := g.subnet
+	if t.subnet.Family != 0 {
+		var room [32]byte
+		options = t.subnet.AppendOption(room[:0], 0)
+	}
+	if t.edns && (len(options) > 0 || t.over.encrypted()) {
+		t.out = appendOptions(t.out, options, t.over.encrypted())
 	}
 	if g.trusted {
 		t.out[2+3] |= message.FlagAD // what comes back is cached for those too who ask whether it was validated (RFC 6840 section 5.7)
@@ -61,35 +61,9 @@ func appendOptions(query, options []byte, pad bool) []byte {
 	return query
 }
 
-// parseSubnet reads Config.ClientSubnet and returns the option that goes with each query, nil for none (RFC 7871 section 6):
-//
-//	| OPTION-CODE, 2 | OPTION-LENGTH, 2 | FAMILY, 2 | SOURCE PREFIX-LENGTH | SCOPE PREFIX-LENGTH, 0 | ADDRESS, as many octets as have bits ... |
-func parseSubnet(text string) ([]byte, error) {
-	if text == "strip" {
-		return nil, nil
-	}
-	value, ok := strings.CutPrefix(text, "set ")
-	prefix, err := netip.ParsePrefix(strings.TrimSpace(value))
-	switch {
-	case !ok || err != nil:
-		return nil, fmt.Errorf("%q: want strip, or set and a prefix, such as \"set 192.0.2.0/24\"", text)
-	case prefix != prefix.Masked():
-		return nil, fmt.Errorf("%q has bits set behind its length: want \"set %s\"", text, prefix.Masked())
-	}
-	family := uint16(1)
-	if prefix.Addr().Is6() {
-		family = 2
-	}
-	address := prefix.Addr().AsSlice()[:(prefix.Bits()+7)/8]
-	option := binary.BigEndian.AppendUint16(nil, optionSubnet)
-	option = binary.BigEndian.AppendUint16(option, uint16(4+len(address)))
-	option = binary.BigEndian.AppendUint16(option, family)
-	return append(append(option, byte(prefix.Bits()), 0), address...), nil
-}
-
 // validateEDNS looks at the keys of Config that are about EDNS and DNSSEC.
 func (c Config) validateEDNS(locations []location, wrong func(key, format string, args ...any)) {
-	if _, err := parseSubnet(c.ClientSubnet); err != nil {
+	if _, _, err := parseSubnet(c.ClientSubnet); err != nil {
 		wrong("client_subnet", "%w", err)
 	}
 	if !c.Trusted {

@@ -36,6 +36,8 @@ var (
 	ErrDown = &Error{"upstream: all servers are down", message.EDENoReachable}
 	// ErrBusy: max_concurrent queries wait already, and over_limit is "stale".
 	ErrBusy = &Error{"upstream: too many queries wait", message.EDEOther}
+	// ErrPanic: a mistake in weir, that the query has met.
+	ErrPanic = &Error{"upstream: internal error", message.EDEOther}
 	// ErrClosed: Run has ended.
 	ErrClosed = &Error{"upstream: closed", message.EDENotReady}
 )

@@ -52,6 +52,7 @@ type exchange struct {
 	purpose   purpose
 	loop      bool // what a server is asked comes back to weir
 	truncated bool // a server has said TC
+	untold    bool // a server has refused a query with the client's subnet: it is left away
 	held      *try // has a response that is better than none
 
 	mismatches atomic.Int32 // messages received that do not match, over all sockets
@@ -80,12 +81,12 @@ func newExchange(g *Group) *exchange {
 func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) bool {
 	x.mu.Lock()
 	x.transaction, x.query, x.limit, x.end = t, t.Query, limit, end
-	x.used, x.started, x.overTCP, x.truncated, x.held = 0, 0, false, false, nil
+	x.used, x.started, x.overTCP, x.truncated, x.untold, x.held = 0, 0, false, false, false, nil
 	x.ended, x.announce, x.loop = false, false, false
 	x.slot = x.choose(t.Batch)
 	x.mismatches.Store(0)
 	x.next, x.batch = now, t.Batch
-	x.step(now)
+	x.advance(now)
 	x.batch = nil
 	ended := x.ended
 	x.announce = !ended
@@ -148,7 +149,7 @@ func (x *exchange) step(now time.Time) {
 func (x *exchange) fire(now time.Time) {
 	x.mu.Lock()
 	if !x.ended {
-		x.step(now)
+		x.advance(now)
 	}
 	x.leave()
 }
@@ -261,8 +262,13 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
 	t.lower = t.over == UDP && quirk(&s.noCase, now)
+	x.tell(t)
 	if x.query.Trace != nil {
-		x.trace(t.step("query"), "%s over %s, try %d, %v left", s.name, t.over, x.used, x.end.Sub(now).Round(time.Millisecond))
+		text := "%s over %s, try %d, %v left"
+		if t.subnet.Family != 0 {
+			text += ", with " + t.subnet.String()
+		}
+		x.trace(t.step("query"), text, s.name, t.over, x.used, x.end.Sub(now).Round(time.Millisecond))
 	}
 	s.inFlight.Add(1)
 	var err error
@@ -327,13 +333,18 @@ func (x *exchange) sent(t *try, err error) {
 	}
 	x.mu.Lock()
 	if !x.ended && t.open() && t.waiting {
-		now := time.Now()
-		if err := x.writeAgain(t, now); err != nil {
-			x.unsent(t, err, now)
-		}
-		x.step(now)
+		x.resend(t, time.Now())
 	}
 	x.leave()
+}
+
+// resend writes a try again that could not be written.
+func (x *exchange) resend(t *try, now time.Time) {
+	defer x.rescue()
+	if err := x.writeAgain(t, now); err != nil {
+		x.unsent(t, err, now)
+	}
+	x.step(now)
 }
 
 // unsent notes a try that could not be sent.
@@ -431,7 +442,7 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 	s := t.server
 	if s.transport == UDP {
 		if reason == reasonCase {
-			s.noCase.Store(now.Add(quirkMemory).UnixNano())
+			s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 		}
 		x.fail(t, causeBroken, now)
 		return
@@ -470,11 +481,14 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		if truncated {
 			text += ", truncated"
 		}
+		if r.Scope > 0 {
+			text += ", for " + t.subnet.Prefix(r.Scope).String()
+		}
 		x.trace(step, text, s.name, t.over, step.RCODE, t.size, step.Took.Round(time.Microsecond))
 	}
 	if t.over != UDP && string(r.Message[12:12+len(t.question.Name)]) != string(t.question.Name) {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
-		s.noCase.Store(now.Add(quirkMemory).UnixNano())
+		s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 	}
 	if t.forget {
 		s.cookies.forget() // it has shown over TCP that it is there, so it is the server that does not want cookies any more
@@ -492,6 +506,10 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	case x.loop && t.failed && (r.RCODE == message.SERVFAIL || r.RCODE == message.REFUSED):
 		return false // what a server in the loop says about it; weir knows better
 
+	case t.subnet.Family != 0 && r.RCODE == message.REFUSED:
+		x.held = t
+		return !x.untell(t, now)
+
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
@@ -499,7 +517,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
-		s.noEDNS.Store(now.Add(quirkMemory).UnixNano())
+		s.noEDNS.Store(int64(due.At(now.Add(quirkMemory))))
 	}
 	return true
 }
@@ -626,6 +644,9 @@ func (x *exchange) deliver(t *try, dst []byte) message.Response {
 		msg = msg[:12+len(t.question.Name)+4]
 		clear(msg[6:12])
 		r.Class = min(r.RCODE, message.ClassOther)
+	}
+	if x.untold && t.subnet.Family == 0 {
+		x.ownOnly(&r)
 	}
 	start := len(dst)
 	dst = append(dst, msg...)

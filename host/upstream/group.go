@@ -54,8 +54,9 @@ type Group struct {
 	randomCase    bool
 	failDown      bool
 	trusted       bool
-	subnet        []byte         // option of all queries, nil for none
-	secret        *cookie.Secret // nil if no cookies are shown
+	subnet        []byte               // option of all queries, nil for none
+	subnets       message.SubnetLimits // how much of the client's own network is told instead
+	secret        *cookie.Secret       // nil if no cookies are shown
 	overStale     bool
 	maxFails      int
 	maxConcurrent int64
@@ -74,6 +75,8 @@ type Group struct {
 	loopProbes atomic.Int32              // on their way
 	inFlight   prometheus.Gauge
 	overLimit  prometheus.Counter
+	panics     prometheus.Counter
+	seldom     due.Seldom // a panic is logged
 
 	changing    sync.Mutex       // guards following, and changes of servers
 	configured  []target         // where locations are, as far as that is known
@@ -119,6 +122,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 	}
 	g.inFlight = g.metrics.inFlight.WithLabelValues(name)
 	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
+	g.panics = g.metrics.panics.WithLabelValues(name)
 	g.dialer = dialer{dial: env.Dial, log: g.log}
 	if env.Dial == nil {
 		g.dialer.dial = Dial
@@ -137,7 +141,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		g.healthyRCODEs = append(g.healthyRCODEs, rcode)
 	}
 	g.probeQuery, _ = parseProbe(c.Probe)
-	g.subnet, _ = parseSubnet(c.ClientSubnet)
+	g.subnet, g.subnets, _ = parseSubnet(c.ClientSubnet)
 	for _, text := range c.Servers {
 		l, _ := parseServer(text, g.transport)
 		g.locations = append(g.locations, l)
@@ -320,13 +324,13 @@ func (g *Group) Run(ctx context.Context) error {
 	// What Resolve started ends with Run as well.
 	stop := context.AfterFunc(ctx, g.cancel)
 	defer stop()
-	g.start(g.health)
-	g.start(g.sweep)
+	g.keep(g.health)
+	g.keep(g.sweep)
 	if g.resolvConf != "" {
-		g.start(g.watch)
+		g.keep(g.watch)
 	}
 	if len(g.names) > 0 {
-		g.start(g.followNames)
+		g.keep(g.followNames)
 	}
 	<-ctx.Done()
 	g.ended.Store(true)
@@ -344,15 +348,39 @@ func (g *Group) Run(ctx context.Context) error {
 	return nil
 }
 
-// start starts a goroutine that Run waits for, unless Run has ended.
+// start starts a goroutine that Run waits for, unless Run has ended. A panic in there ends that goroutine and nothing else.
 func (g *Group) start(f func(ctx context.Context)) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return false
 	}
-	g.running.Go(func() { f(g.ctx) })
+	g.running.Go(func() { g.survive(f) })
 	return true
+}
+
+// survive calls f, and reports whether it returned: there was no panic.
+func (g *Group) survive(f func(ctx context.Context)) (returned bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.panicked(v)
+		}
+	}()
+	f(g.ctx)
+	return true
+}
+
+// keep is start for what goes on until the end of the group: after a panic, and a moment, it begins anew.
+func (g *Group) keep(f func(ctx context.Context)) {
+	g.start(func(ctx context.Context) {
+		for !g.survive(f) {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 }
 
 // sweep closes idle sockets that are spent.
@@ -405,6 +433,7 @@ func (g *Group) Forget(other *Group) {
 	if other == nil {
 		g.metrics.inFlight.DeleteLabelValues(g.name)
 		g.metrics.overLimit.DeleteLabelValues(g.name)
+		g.metrics.panics.DeleteLabelValues(g.name)
 	}
 }
 

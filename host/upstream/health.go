@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -23,7 +24,7 @@ const (
 type health struct {
 	down  atomic.Bool
 	fails atomic.Int32 // tries in a row without a healthy response
-	held  atomic.Int64 // time.Time.UnixNano until which it stays down, whatever it says
+	held  atomic.Int64 // due.Moment until which it stays down, whatever it says
 
 	mu   sync.Mutex // guards following, and changes of down
 	hold time.Duration
@@ -35,7 +36,7 @@ func (h *health) good(now time.Time) bool {
 	if h.fails.Load() != 0 { // no store while all is well: the cache line stays with all cores
 		h.fails.Store(0)
 	}
-	if !h.down.Load() || now.UnixNano() < h.held.Load() {
+	if !h.down.Load() || int64(due.At(now)) < h.held.Load() {
 		return false
 	}
 	h.mu.Lock()
@@ -64,7 +65,7 @@ func (h *health) bad(limit int, now time.Time) (hold time.Duration, fell bool) {
 	} else {
 		h.hold = min(max(2*h.hold, minHold), maxHold)
 	}
-	h.held.Store(now.Add(h.hold).UnixNano())
+	h.held.Store(int64(due.At(now.Add(h.hold))))
 	h.down.Store(true)
 	return h.hold, true
 }
@@ -99,7 +100,12 @@ func (g *Group) health(ctx context.Context) {
 				}
 				probing[h] = true
 				probes.Go(func() {
-					g.probe(ctx, s, h)
+					if !g.survive(func(context.Context) { g.probe(ctx, s, h) }) {
+						select {
+						case <-time.After(time.Second):
+						case <-ctx.Done():
+						}
+					}
 					select {
 					case ended <- h:
 					case <-ctx.Done():

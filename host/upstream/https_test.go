@@ -209,7 +209,8 @@ func TestHTTPSTogether(t *testing.T) {
 	}))
 	g := group(t, Config{Servers: []string{httpsServer(addr)}, CA: a.File}, Env{})
 	askOwn(t, g, names)
-	if n := g.Stats()[0].Connections; n != 1 {
+	// When the machine was so slow that a query was asked again, that was on another connection, as it should be.
+	if n := g.Stats()[0].Connections; n != 1 && waiting.Load() == names {
 		t.Errorf("%d connections, want 1", n)
 	}
 }

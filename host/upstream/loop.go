@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -30,11 +31,11 @@ const (
 // is overdue, the server is asked for a name that nobody else knows, below the QNAME, so that whoever is on the way sends it the same way. If weir is asked
 // for that name, it is a loop. Nothing is sent while all is well.
 type loopDetector struct {
-	next atomic.Int64 // time.Time.UnixNano before which there is no probe
+	logged due.Seldom   // a loop is
+	next   atomic.Int64 // due.Moment before which there is no probe
 
-	mu     sync.Mutex // guards following
-	probe  *loopProbe // on its way; nil if there is none
-	logged time.Time  // when the log said so
+	mu    sync.Mutex // guards following
+	probe *loopProbe // on its way; nil if there is none
 }
 
 // loopProbe is one probe.
@@ -70,7 +71,7 @@ func (p *loopProbe) is(q *message.Query) bool {
 func (x *exchange) suspect(t *try, now time.Time) {
 	s := t.server
 	next := s.loop.next.Load()
-	if x.purpose != forQuery || now.UnixNano() < next || !s.loop.next.CompareAndSwap(next, now.Add(loopInterval).UnixNano()) {
+	if x.purpose != forQuery || next != 0 && int64(due.At(now)) < next || !s.loop.next.CompareAndSwap(next, int64(due.At(now.Add(loopInterval)))) {
 		return
 	}
 	p := newLoopProbe(x.query)
@@ -84,7 +85,10 @@ func (x *exchange) suspect(t *try, now time.Time) {
 		return
 	}
 	x.group.loopProbes.Add(1)
-	if !x.group.start(func(context.Context) { x.group.ask(s, &p.query, forLoop); s.loop.end(p) }) {
+	if !x.group.start(func(context.Context) {
+		defer s.loop.end(p)
+		x.group.ask(s, &p.query, forLoop)
+	}) {
 		s.loop.end(p)
 	}
 }
@@ -111,25 +115,20 @@ func (d *loopDetector) end(p *loopProbe) {
 	p.exchange.release()
 }
 
-// heard reports whether q asks for the probe that is on its way, and returns its exchange with a reference if it is the first to do so. quiet is whether the
-// log has said so lately.
-func (d *loopDetector) heard(q *message.Query, now time.Time) (ours bool, x *exchange, quiet bool) {
+// heard reports whether q asks for the probe that is on its way, and returns its exchange with a reference if it is the first to do so.
+func (d *loopDetector) heard(q *message.Query) (ours bool, x *exchange) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.probe
 	if p == nil || !p.is(q) {
-		return false, nil, false
+		return false, nil
 	}
 	if p.back {
-		return true, nil, true
+		return true, nil
 	}
 	p.back = true
 	p.exchange.refs.Add(1)
-	quiet = !d.logged.IsZero() && now.Sub(d.logged) < loopLog
-	if !quiet {
-		d.logged = now
-	}
-	return true, p.exchange, quiet
+	return true, p.exchange
 }
 
 // loopEDE goes with the REFUSED for a probe that came back.
@@ -140,14 +139,14 @@ var errCameBack = errors.New("a probe came back, so the server, or one behind it
 // cameBack reports whether q is a probe of the group itself. Then it is answered, and what waits for the server hears of it.
 func (g *Group) cameBack(q *message.Query, now time.Time) bool {
 	for _, s := range *g.servers.Load() {
-		ours, x, quiet := s.loop.heard(q, now)
+		ours, x := s.loop.heard(q)
 		if !ours {
 			continue
 		}
 		if x == nil {
 			return true
 		}
-		if !quiet {
+		if s.loop.logged.Due(now, loopLog) {
 			g.log.Warn("forwarding loop: queries to the server come back to weir; it, or a server behind it, forwards to weir", "server", s.name, "client", q.Client)
 		}
 		s.loop.next.Store(0)
@@ -175,7 +174,7 @@ func (x *exchange) looped(s *server, now time.Time) {
 				x.failed(t, causeLoop, errCameBack, now)
 			}
 		}
-		x.step(now)
+		x.advance(now)
 	}
 	x.leave()
 }

@@ -177,7 +177,7 @@ func TestMutants(t *testing.T) {
 							}
 						})
 					})
-					c := Config{Servers: []string{transport + "://" + addr.String()}}
+					c := Config{Servers: []string{transport + "://" + addr.String()}, ReadTimeout: patience}
 					if transport == "tls" {
 						c.CA = a.File
 					}
@@ -200,6 +200,9 @@ func TestMutants(t *testing.T) {
 		}
 	}
 }
+
+// patience is the time for a query whose response has to come, on a machine that has other things to do.
+const patience = 30 * time.Second
 
 // TestMutantsOfCalls is the same where a query has one response and no more. The first is a mutant, the next is none, or all are.
 func TestMutantsOfCalls(t *testing.T) {
@@ -225,7 +228,7 @@ func TestMutantsOfCalls(t *testing.T) {
 					} else {
 						addr = scriptQUIC(t, certificate, streamed(respond))
 					}
-					g := group(t, Config{Servers: []string{transport + "://" + addr.String() + "#" + testName}, CA: a.File, MaxFails: -1}, Env{})
+					g := group(t, Config{Servers: []string{transport + "://" + addr.String() + "#" + testName}, CA: a.File, MaxFails: -1, ReadTimeout: patience}, Env{})
 					q := query(t, "www.test.", dns.TypeA)
 					if alone {
 						q.Deadline = time.Now().Add(60 * time.Millisecond)

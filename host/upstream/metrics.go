@@ -12,6 +12,7 @@ import (
 type Metrics struct {
 	inFlight   *prometheus.GaugeVec
 	overLimit  *prometheus.CounterVec
+	panics     *prometheus.CounterVec
 	queries    *prometheus.CounterVec
 	responses  *prometheus.CounterVec
 	failures   *prometheus.CounterVec
@@ -34,6 +35,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return &Metrics{
 		inFlight:   gauge("in_flight", "Queries that wait for the group.", "upstream"),
 		overLimit:  counter("over_limit_total", "Queries above max_concurrent.", "upstream"),
+		panics:     counter("panics_total", "Panics; each cost the query or the connection that met it.", "upstream"),
 		queries:    counter("queries_total", "Messages sent to a server, retries and probes included.", "upstream", "server", "transport"),
 		responses:  counter("responses_total", "Responses that match, by RCODE.", "upstream", "server", "rcode"),
 		failures:   counter("failures_total", "Tries without a response, by cause.", "upstream", "server", "cause"),

@@ -80,7 +80,9 @@ func (b *bootstrap) lookup(ctx context.Context, host string) ([]netip.Addr, time
 	var answers [len(types)]answerOf
 	var asking sync.WaitGroup
 	for i, qtype := range types {
-		asking.Go(func() { answers[i] = lookupType(ctx, g, name, qtype) })
+		asking.Go(func() {
+			g.survive(func(context.Context) { answers[i] = lookupType(ctx, g, name, qtype) })
+		})
 	}
 	asking.Wait()
 	ttl := lookupMost
@@ -172,7 +174,9 @@ func (g *Group) findNames() {
 	defer cancel()
 	var looking sync.WaitGroup
 	for _, h := range g.names {
-		looking.Go(func() { g.find(ctx, h) })
+		looking.Go(func() {
+			g.survive(func(context.Context) { g.find(ctx, h) })
+		})
 	}
 	looking.Wait()
 }

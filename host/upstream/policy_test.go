@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
@@ -47,7 +48,7 @@ func TestPolicyShares(t *testing.T) {
 	now := time.Now()
 	rtt := func(s *server, d time.Duration, age time.Duration) {
 		s.rtt.Store(int64(d))
-		s.rttAt.Store(now.Add(-age).UnixNano())
+		s.rttAt.Store(int64(due.At(now.Add(-age))))
 	}
 	explored := 1.0 / exploreOneIn / 2
 	tests := []struct {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdns/weir/host/due"
 )
 
 const (
@@ -32,10 +34,10 @@ type server struct {
 	tcp      health // over TCP, where that is not the first
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
-	rttAt    atomic.Int64 // time.Time.UnixNano of its last change
+	rttAt    atomic.Int64 // due.Moment of its last change
 	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, 0 while unknown
-	noEDNS   atomic.Int64 // time.Time.UnixNano until which queries go without EDNS
-	noCase   atomic.Int64 // time.Time.UnixNano until which the server is known not to keep the case of the QNAME
+	noEDNS   atomic.Int64 // due.Moment until which queries go without EDNS
+	noCase   atomic.Int64 // due.Moment until which the server is known not to keep the case of the QNAME
 
 	loop    loopDetector
 	cookies cookieJar
@@ -65,12 +67,12 @@ func (s *server) observe(rtt time.Duration, now time.Time) {
 		rtt = old + (rtt-old)/8
 	}
 	s.rtt.Store(int64(max(1, min(rtt, rttMax))))
-	s.rttAt.Store(now.UnixNano())
+	s.rttAt.Store(int64(due.At(now)))
 }
 
 // expectedRTT is the smoothed round trip time, less and less of it as it gets old. A server that was never asked comes first.
 func (s *server) expectedRTT(now time.Time) time.Duration {
-	age := time.Duration(now.UnixNano() - s.rttAt.Load())
+	age := time.Duration(int64(due.At(now)) - s.rttAt.Load())
 	return time.Duration(s.rtt.Load()) >> min(max(0, age/rttHalfLife), 62)
 }
 
@@ -104,7 +106,7 @@ func (s *server) fail(t *try, cause int, problem error, waited time.Duration, no
 		// The answer takes at least as long. Without this a server that answers late would never be known to: its answers lose
 		// against those of the server that is asked next.
 		s.rtt.Store(int64(min(waited, rttMax)))
-		s.rttAt.Store(now.UnixNano())
+		s.rttAt.Store(int64(due.At(now)))
 	}
 	limit, what, h := s.group.maxFails, "server is down", &s.health
 	if t.tcpOnly {
@@ -131,7 +133,7 @@ func (s *server) fail(t *try, cause int, problem error, waited time.Duration, no
 // quirk reports whether the time in until, one of noEDNS and noCase, is still to come.
 func quirk(until *atomic.Int64, now time.Time) bool {
 	t := until.Load()
-	return t != 0 && now.UnixNano() < t
+	return t != 0 && int64(due.At(now)) < t
 }
 
 // connection is what queries wait on together, other than UDP sockets: a stream or a session.

@@ -91,6 +91,12 @@ func (c *session) add(t *try, _ *random) bool {
 // ask is the life of a call.
 func (c *session) ask(ctx context.Context, t *try, made *call) {
 	defer made.cancel()
+	ended := false
+	defer onPanic(&ended, func() {
+		if c.drop(t) {
+			t.post(outcomeBroken, true, nil)
+		}
+	})
 	select {
 	case <-c.opened:
 	case <-ctx.Done():
@@ -105,6 +111,7 @@ func (c *session) ask(ctx context.Context, t *try, made *call) {
 		kind = outcomeBroken
 		response, age, err = carrier.ask(ctx, made.query)
 	}
+	ended = true // what is left is t's, and it recovers
 	c.mu.Lock()
 	if c.calls[t] != made { // it was given up, and t may be another one by now
 		c.mu.Unlock()
@@ -127,7 +134,8 @@ func (c *session) ask(ctx context.Context, t *try, made *call) {
 var errOther = errors.New("the response is to another query")
 
 // receive takes the only response there will be. If it does not match there is nothing to wait for.
-func (t *try) receive(msg []byte, age uint32) outcomeKind {
+func (t *try) receive(msg []byte, age uint32) (kind outcomeKind) {
+	defer t.malformed(&kind, outcomeMalformed)
 	if !t.matches(msg, anyCase) {
 		t.server.metrics.mismatches.Inc()
 		t.exchange.mismatches.Add(1)
@@ -135,7 +143,7 @@ func (t *try) receive(msg []byte, age uint32) outcomeKind {
 		return outcomeMalformed
 	}
 	t.in, t.size = append(t.in[:0], msg...), len(msg)
-	if t.problem = t.response.Parse(t.in, &t.question); t.problem != nil {
+	if t.problem = t.parse(t.in); t.problem != nil {
 		return outcomeMalformed
 	}
 	if age > 0 {
@@ -210,6 +218,8 @@ func (c *session) end(why outcomeKind) {
 // run is the life of the connection.
 func (c *session) run(ctx context.Context) {
 	defer c.server.remove(c)
+	ended := false
+	defer onPanic(&ended, func() { c.end(outcomeBroken) })
 	start := time.Now()
 	opening, cancel := context.WithTimeout(ctx, c.server.dialTimeout())
 	carrier, err := c.open(opening, c.server)
@@ -221,7 +231,7 @@ func (c *session) run(ctx context.Context) {
 	}
 	c.mu.Unlock()
 	close(c.opened)
-	if err != nil {
+	if ended = err != nil; ended {
 		return
 	}
 	defer carrier.close()
@@ -233,12 +243,14 @@ func (c *session) run(ctx context.Context) {
 		select {
 		case <-tick.C:
 			if !c.inUse() {
+				ended = true
 				return
 			}
 		case <-gone:
 			c.retire()
 			gone = nil
 		case <-c.over:
+			ended = true
 			return
 		}
 	}

@@ -185,13 +185,13 @@ func (k *socket) end() {
 func (k *socket) run(context.Context) {
 	defer k.server.forget(k)
 	defer k.conn.Close()
+	defer k.end() // whatever ends this, a panic too: nobody waits here in vain
 	if batch := newBatch(k); batch != nil {
 		batch.read()
 	} else {
 		k.read()
 	}
 	k.batch.Flush()
-	k.end()
 }
 
 // read reads one by one.
@@ -221,10 +221,25 @@ func isUnreachable(err error) bool {
 
 // deliver gives a message to the try that waits for it. It reports false when the socket has ended.
 func (k *socket) deliver(msg []byte) bool {
+	t, kind, forged := k.sort(msg)
+	switch {
+	case forged:
+		k.mismatch(t)
+	case t != nil:
+		t.post(kind, true, &k.batch)
+	default:
+		return kind != outcomeBroken
+	}
+	return true
+}
+
+// sort finds out whose a message is. The try is taken out and gets the outcome, unless the message is forged, or malformed: then the try, if there is one, goes
+// on waiting. Without either the message is of no matter, or the socket has ended: outcomeBroken.
+func (k *socket) sort(msg []byte) (t *try, kind outcomeKind, forged bool) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.ended {
-		k.mu.Unlock()
-		return false
+		return nil, outcomeBroken, false
 	}
 	var p *place
 	if len(msg) >= 2 {
@@ -232,28 +247,19 @@ func (k *socket) deliver(msg []byte) bool {
 	}
 	switch {
 	case p == nil || !p.used:
-		k.mu.Unlock()
-		k.mismatch(nil)
-		return true
+		return nil, outcomeNothing, true
 	case p.try == nil: // late, or a duplicate, and not forged
-		k.mu.Unlock()
-		return true
+		return nil, outcomeNothing, false
 	}
-	t := p.try
-	kind := t.take(msg)
-	if kind == outcomeNothing {
-		k.mu.Unlock()
-		k.mismatch(t)
-		return true
+	if kind = p.try.take(msg); kind == outcomeNothing {
+		return p.try, kind, true
 	}
-	k.take(p)
+	t = k.take(p)
 	if kind == outcomeCase {
 		k.retired = true
 	}
 	k.endIfIdle()
-	k.mu.Unlock()
-	t.post(kind, true, &k.batch)
-	return true
+	return t, kind, false
 }
 
 // mismatch counts a message that is no response to any of the tries that wait, or only to t, but is malformed. For the others it may be a guess,

@@ -83,10 +83,12 @@ func (c *stream) add(t *try, r *random) bool {
 // flush writes the backlog, each message with its length before it in the same write (RFC 7766 section 8), and several messages in one
 // write when they come fast. One goroutine does it at a time, until there is nothing to do.
 func (c *stream) flush(context.Context) {
+	ended := false
+	defer onPanic(&ended, func() { c.end(outcomeBroken) })
 	for {
 		c.mu.Lock()
 		if len(c.backlog) == 0 || c.ended {
-			c.writing = false
+			c.writing, ended = false, true
 			c.mu.Unlock()
 			return
 		}
@@ -98,6 +100,7 @@ func (c *stream) flush(context.Context) {
 			_, err = conn.Write(octets)
 		}
 		if err != nil {
+			ended = true
 			c.end(outcomeBroken) // nobody knows how much of the messages the server has
 			return
 		}
@@ -168,6 +171,7 @@ func (c *stream) tell(why outcomeKind, problem error) {
 // run is the life of the connection.
 func (c *stream) run(ctx context.Context) {
 	defer c.server.remove(c)
+	defer c.end(outcomeBroken) // whatever ends this, a panic too
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.server.dialTimeout())
 	conn, err := c.server.connect(ctx)
@@ -254,29 +258,41 @@ func readMessage(r io.Reader, buf []byte) ([]byte, error) {
 
 // deliver gives a message to the query that waits for it. Duplicates, answers that come too late and those to nobody are ignored.
 func (c *stream) deliver(msg []byte) {
+	t := c.sort(msg)
+	if t == nil {
+		return
+	}
+	t.post(t.read(msg), true, nil)
+}
+
+// read takes a message that answers t.
+func (t *try) read(msg []byte) (kind outcomeKind) {
+	defer t.malformed(&kind, outcomeMalformed)
+	t.in, t.size = append(t.in[:0], msg...), len(msg)
+	if t.parse(t.in) != nil {
+		return outcomeMalformed
+	}
+	return outcomeResponse
+}
+
+// sort takes out the try that a message answers, if there is one.
+func (c *stream) sort(msg []byte) *try {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.received = time.Now()
 	t := c.pending[binary.BigEndian.Uint16(msg)]
 	if t == nil {
-		c.mu.Unlock()
-		return
+		return nil
 	}
 	// TCP's own state stands for the server, so the case of the name is not needed as a proof. The rest of the question is.
 	if !t.matches(msg, anyCase) {
 		t.server.metrics.mismatches.Inc()
 		t.exchange.mismatches.Add(1)
-		c.mu.Unlock()
-		return
+		return nil
 	}
 	delete(c.pending, t.id)
 	c.endIfIdle()
-	c.mu.Unlock()
-	t.in, t.size = append(t.in[:0], msg...), len(msg)
-	if t.response.Parse(t.in, &t.question) != nil {
-		t.post(outcomeMalformed, true, nil)
-		return
-	}
-	t.post(outcomeResponse, true, nil)
+	return t
 }
 
 // connect opens a connection.

@@ -55,8 +55,9 @@ type try struct {
 	plain    int              // the size of out without cookies
 	shown    bool             // it has a server cookie
 	id       uint16
-	lower    bool // the QNAME was sent in lower case, for a server that does not keep it
-	dialed   bool // the connection had to be opened first
+	subnet   message.Subnet // that it tells, none unless the group does
+	lower    bool           // the QNAME was sent in lower case, for a server that does not keep it
+	dialed   bool           // the connection had to be opened first
 	sent     time.Time
 	due      time.Time // when it is overdue
 
@@ -124,11 +125,12 @@ func (t *try) matches(msg []byte, ignoreCase bool) bool {
 }
 
 // take looks at a UDP message with the ID of t, and keeps it if it is the response: outcomeResponse, or outcomeCase, outcomeCookie, or outcomeNothing.
-func (t *try) take(msg []byte) outcomeKind {
+func (t *try) take(msg []byte) (kind outcomeKind) {
+	defer t.malformed(&kind, outcomeNothing)
 	switch {
 	case t.matches(msg, exactCase):
 		t.in, t.size = append(t.in[:0], msg...), len(msg)
-		if t.response.Parse(t.in, &t.question) == nil {
+		if t.parse(t.in) == nil {
 			return t.checkCookie()
 		}
 		if len(msg) >= 12 && message.Truncated(msg) {
@@ -149,17 +151,22 @@ func (t *try) post(kind outcomeKind, final bool, batch *message.Batch) {
 	x.mu.Lock()
 	if !x.ended {
 		x.batch = batch
-		now := batch.Now()
 		if final {
 			t.waiting = false
 		}
-		switch {
-		case !t.open(): // it was given up
-		case x.heed(t, kind, now):
-			x.conclude(t, nil)
-		default:
-			x.step(now)
-		}
+		x.hear(t, kind, batch.Now())
 	}
 	x.leave()
+}
+
+// hear goes on after an outcome of t.
+func (x *exchange) hear(t *try, kind outcomeKind, now time.Time) {
+	defer x.rescue()
+	switch {
+	case !t.open(): // it was given up
+	case x.heed(t, kind, now):
+		x.conclude(t, nil)
+	default:
+		x.step(now)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdns/weir/host/due"
 )
 
 // A filter that keeps failing is not called: each fault costs an instance, and what the query gets is known. From time to time one call
@@ -25,7 +27,7 @@ type quarantine struct {
 	off    defence
 
 	history atomic.Uint64 // a bit for each of the last 64 calls, 1 is a fault; 0: all is well
-	until   atomic.Int64  // nanoseconds since the epoch when the next call may try; 0: not in quarantine
+	until   atomic.Int64  // due.Moment when the next call may try; 0: not in quarantine
 	trying  atomic.Bool   // that call is under way
 
 	mu      sync.Mutex // guards what follows
@@ -40,11 +42,11 @@ func (q *quarantine) admit() bool {
 		return true
 	}
 	now := q.now()
-	if now.UnixNano() < until {
+	if int64(due.At(now)) < until {
 		return false
 	}
 	// One call tries; the others wait for how it ends. Should it never say, the next one tries after the same time.
-	if !q.until.CompareAndSwap(until, now.Add(probeFirst).UnixNano()) {
+	if !q.until.CompareAndSwap(until, int64(due.At(now.Add(probeFirst)))) {
 		return false
 	}
 	q.trying.Store(true)
@@ -93,7 +95,7 @@ func (q *quarantine) fault(err error) {
 	if q.until.Load() != 0 {
 		if q.trying.Swap(false) {
 			q.backoff = min(2*q.backoff, probeMost)
-			q.until.Store(now.Add(q.backoff).UnixNano())
+			q.until.Store(int64(due.At(now.Add(q.backoff))))
 		}
 		return
 	}
@@ -102,7 +104,7 @@ func (q *quarantine) fault(err error) {
 	} else {
 		q.backoff = probeFirst
 	}
-	q.until.Store(now.Add(q.backoff).UnixNano())
+	q.until.Store(int64(due.At(now.Add(q.backoff))))
 	q.logger.Error("filter keeps failing: it is in quarantine, and its queries get what on_error says", "error", err, "next_try", q.backoff.String())
 }
 

@@ -170,9 +170,13 @@ func (t *table) readHosts(text string) error {
 			return fmt.Errorf("table %s: %w", t.name, err)
 		}
 		add := func(owner, rrtype, data string) {
+			if exact(owner) == "" {
+				err = fmt.Errorf("%q is no name", owner)
+				return
+			}
 			rr, rrerr := dns.NewRR(fmt.Sprintf("%s %d IN %s %s", dns.Fqdn(owner), hostsTTL, rrtype, data))
 			if rr == nil && rrerr == nil {
-				rrerr = fmt.Errorf("%q is no record", data)
+				rrerr = fmt.Errorf("%q begins a comment", owner)
 			}
 			if rrerr != nil {
 				err = rrerr

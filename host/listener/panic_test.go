@@ -1,0 +1,119 @@
+package listener
+
+import (
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	mt "github.com/weirdns/weir/host/message/messagetest"
+)
+
+// spoil leaves among the idle jobs what only a mistake could: whoever takes it panics, where nothing that is about one query can recover.
+func (r *running) spoil() {
+	r.jobs.mu.Lock()
+	defer r.jobs.mu.Unlock()
+	r.jobs.free = append(r.jobs.free, nil)
+}
+
+// wantPanics waits until so many are counted: that is the last thing that a goroutine does.
+func (r *running) wantPanics(t *testing.T, n float64, transport string) {
+	t.Helper()
+	for end := time.Now().Add(limit); r.metric(t, "panics_total", transport) < n && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+	r.wantMetric(t, n, "panics_total", transport)
+}
+
+// A panic in a goroutine of a connection ends that connection, or that stream of it; one in the reader of a UDP socket loses the query that it was at. Others
+// are answered, each is counted, the first is logged, and nothing is left behind. The requests of HTTP are in TestHTTPPanic.
+func TestFaultX24Connections(t *testing.T) {
+	canary := func(t *testing.T, c net.Conn) {
+		t.Helper()
+		if got := unpack(t, exchange(t, c, mt.Canary())); got.Rcode != 0 {
+			t.Errorf("the canary got %v", got)
+		}
+	}
+	const times = 3
+	for _, tt := range []struct {
+		name  string
+		start func(t *testing.T) (r *running, connect func() net.Conn)
+	}{
+		{"tcp", func(t *testing.T) (*running, func() net.Conn) {
+			r := start(t, nil, Config{Protocols: []string{"tcp"}})
+			return r, func() net.Conn { return r.dial(t, "tcp") }
+		}},
+		{"tls", func(t *testing.T) (*running, func() net.Conn) {
+			r := startSecured(t, nil, overTLS())
+			return r.running, func() net.Conn { return r.dialTLS(t, r.client("dot")) }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, connect := tt.start(t)
+			other := connect()
+			for range times {
+				canary(t, other)
+				c := connect()
+				for _, c := range []net.Conn{other, c} {
+					c.SetDeadline(time.Now().Add(time.Minute)) // a slow machine must not end the read that waits for the panic
+				}
+				canary(t, c)
+				r.spoil()
+				send(t, c, mt.Canary())
+				if n, err := c.Read(make([]byte, 1)); err == nil {
+					t.Errorf("got %d octets, want the end of the connection", n)
+				}
+				canary(t, other)
+			}
+			r.wantPanics(t, times, tt.name)
+			r.stop()
+			if got := strings.Count(r.log.String(), "a panic"); got != 1 || !strings.Contains(r.log.String(), "handle") {
+				t.Errorf("%d panics are in the log, want the first, with its stack:\n%s", got, r.log)
+			}
+		})
+	}
+	t.Run("quic", func(t *testing.T) {
+		r := startSecured(t, nil, overQUIC())
+		c := r.dialQUIC(t, r.client("doq"))
+		for range times {
+			r.spoil()
+			s := open(t, c, framed(mt0()), true)
+			if _, err := s.Read(make([]byte, 1)); err == nil {
+				t.Error("a stream with a response")
+			}
+			if got := unpack(t, exchangeQUIC(t, c, mt0())); got.Rcode != 0 { // on the same connection
+				t.Errorf("the canary got %v", got)
+			}
+		}
+		r.wantPanics(t, times, "quic")
+	})
+	t.Run("udp", func(t *testing.T) {
+		r := start(t, nil, Config{Protocols: []string{"udp"}})
+		c := r.dial(t, "udp")
+		// The reader takes its next job when it hands over that of a query which waits.
+		send(t, c, query(1, "slow.1", false))
+		r.wantWaiting(t, "slow.1.")
+		canary(t, c)
+		r.spoil()
+		send(t, c, query(2, "slow.2", false))
+		r.wantWaiting(t, "slow.2.")
+		// Whoever asks next on that socket meets it, and asks again.
+		for met := false; !met; met = r.metric(t, "panics_total", "udp") > 0 {
+			send(t, c, mt.Canary())
+			c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			c.Read(make([]byte, 512)) //nolint:errcheck // it may have been lost
+		}
+		c.SetReadDeadline(time.Now().Add(limit))
+		r.open("slow.1.")
+		r.open("slow.2.")
+		fresh := r.dial(t, "udp")
+		for range 20 {
+			canary(t, fresh)
+		}
+		for id := range 2 { // what was waiting has its responses
+			for got := unpack(t, receive(t, c)); int(got.Id) != id+1 && int(got.Id) != 2-id; got = unpack(t, receive(t, c)) {
+			}
+		}
+	})
+}
