@@ -5,6 +5,8 @@ import (
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/special"
+	"github.com/weirdns/weir/host/upstream"
 )
 
 // endpoint is an upstream as chains see it: its cache, and what must hold before a query gets there whatever the filters say.
@@ -15,6 +17,22 @@ type endpoint struct {
 	private *zoneSet
 	// snoop: queries with RD clear are let through. They tell anybody what others have asked before (cache snooping).
 	snoop bool
+	// ours reports which names set aside by RFCs are answered here.
+	ours func(z *special.Zone) bool
+}
+
+// ours returns which names that are set aside are answered in front of an upstream.
+func ours(c *upstream.Config) func(z *special.Zone) bool {
+	near := c.IsNear()
+	return func(z *special.Zone) bool {
+		switch c.SpecialNames {
+		case upstream.SpecialAnswer:
+			return true
+		case upstream.SpecialForward:
+			return z.Kind == special.Neighbour
+		}
+		return z.Kind != special.Local || !near
+	}
 }
 
 // resolver is what a cache offers.
@@ -35,46 +53,54 @@ func (e *endpoint) Name() string { return e.name }
 
 // Cached implements chain.Upstream.
 func (e *endpoint) Cached(q *message.Query, dst []byte) (message.Response, bool) {
-	if ede := e.refuses(q); ede != nil {
-		return refuse(q, dst, ede), true
+	if r, ok := e.answer(q, dst); ok {
+		return r, true
 	}
 	return e.cache.Cached(q, dst)
 }
 
 // Resolve implements message.Resolver.
 func (e *endpoint) Resolve(ctx context.Context, q *message.Query, dst []byte) (message.Response, error) {
-	if ede := e.refuses(q); ede != nil {
-		return refuse(q, dst, ede), nil
+	if r, ok := e.answer(q, dst); ok {
+		return r, nil
 	}
 	return e.cache.Resolve(ctx, q, dst)
 }
 
 // Start implements message.Starter.
 func (e *endpoint) Start(t *message.Transaction) bool {
-	if ede := e.refuses(t.Query); ede != nil {
-		t.Response, t.Err = refuse(t.Query, t.Dst, ede), nil
+	if r, ok := e.answer(t.Query, t.Dst); ok {
+		t.Response, t.Err = r, nil
 		return true
 	}
 	return e.cache.Start(t)
 }
 
-// refuses returns why the query may not go to this upstream, as an Extended DNS Error, or nil.
-func (e *endpoint) refuses(q *message.Query) []byte {
-	switch {
-	case e.private != nil && e.private.holds(q.Key):
+// answer answers what may not go to this upstream, or need not; the response is appended to dst.
+func (e *endpoint) answer(q *message.Query, dst []byte) (r message.Response, ok bool) {
+	if e.private != nil && e.private.holds(q.Key) {
 		if q.Trace != nil {
 			q.Trace.Add(message.Step{Part: "upstream " + e.name, Event: "refused", RCODE: "REFUSED"},
 				"%s is in one of {private_zones}, and {upstream.%s} is not private: REFUSED", message.NameString(q.Name), e.name)
 		}
-		return edePrivate
-	case !e.snoop && !q.RD():
+		return refuse(q, dst, edePrivate), true
+	}
+	if z := special.Find(&q.Question); z != nil && e.ours(z) {
+		r = z.Respond(q, dst)
+		if q.Trace != nil {
+			q.Trace.Add(message.Step{Part: "upstream " + e.name, Event: "refused", RCODE: message.RCODEString(r.RCODE)},
+				"%s is set aside by RFC %d, and {upstream.%s.special_names} has weir answer: %s", z, z.RFC, e.name, message.RCODEString(r.RCODE))
+		}
+		return r, true
+	}
+	if !e.snoop && !q.RD() {
 		if q.Trace != nil {
 			q.Trace.Add(message.Step{Part: "upstream " + e.name, Event: "refused", RCODE: "REFUSED"},
 				"RD is clear, and {upstream.%s.norecurse} is \"refuse\": REFUSED", e.name)
 		}
-		return edeNoRecurse
+		return refuse(q, dst, edeNoRecurse), true
 	}
-	return nil
+	return r, false
 }
 
 func refuse(q *message.Query, dst, ede []byte) message.Response {

@@ -61,7 +61,8 @@ func exchangeQUIC(t *testing.T, c *quic.Conn, query []byte) []byte {
 	return msg
 }
 
-func TestQUIC(t *testing.T) {
+// TestRFC9250Streams: each query has a stream of its own, on which are the response, with the ID 0, and the end, whatever the other streams wait for (section 4.2).
+func TestRFC9250Streams(t *testing.T) {
 	r := startSecured(t, nil, overQUIC())
 	c := r.dialQUIC(t, r.client("doq"))
 	slow := open(t, c, framed(query(0, "slow.1", false)), true)

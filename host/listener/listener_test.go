@@ -387,7 +387,8 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-func TestLargeResponses(t *testing.T) {
+// TestRFC9715Responses: a response over UDP has what the client offers, 1232 octets at most and 512 without EDNS, and what is larger is truncated (section 3.1 R3).
+func TestRFC9715Responses(t *testing.T) {
 	tests := []struct {
 		name, network string
 		size          uint16 // of the OPT, 0 for none

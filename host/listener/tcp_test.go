@@ -121,7 +121,8 @@ func TestLargestMessage(t *testing.T) {
 	}
 }
 
-func TestIdle(t *testing.T) {
+// TestRFC7766Idle: a connection on which nothing is asked any more is closed after a while, and one with a query in flight is not (section 6.2.3).
+func TestRFC7766Idle(t *testing.T) {
 	r := start(t, nil, Config{TCPIdleTimeout: 100 * time.Millisecond})
 	t.Run("never a query", func(t *testing.T) { wantEnd(t, r.dial(t, "tcp")) })
 	t.Run("after a query", func(t *testing.T) {
@@ -363,8 +364,8 @@ func scriptedAt(l *Listener, chunks ...[]byte) (*connection, *scriptedConn) {
 	return newConnection(l, l.tcpIn, sc, netip.MustParseAddrPort("127.0.0.1:53")), sc
 }
 
-// TestWrites: a length and its message leave in one write, and the responses to queries that came together leave together.
-func TestWrites(t *testing.T) {
+// TestRFC7766OneWrite: a length and its message leave in one write, and the responses to queries that came together leave together (section 8).
+func TestRFC7766OneWrite(t *testing.T) {
 	q := query(1, "www.example", false)
 	two := framed(q, q)
 	c, sc := scripted(t, framed(q), two, two[:len(two)-5], two[len(two)-5:], bytes.Repeat(framed(q), 1000))

@@ -33,6 +33,9 @@ const (
 	TypeSIG   = 24
 	TypeAAAA  = 28
 	TypeOPT   = 41
+	TypeRRSIG = 46
+	TypeNSEC  = 47
+	TypeNSEC3 = 50
 	TypeTSIG  = 250
 	TypeIXFR  = 251
 	TypeAXFR  = 252

@@ -15,7 +15,8 @@ import (
 	mt "github.com/weirdns/weir/host/message/messagetest"
 )
 
-func TestQueryParseCorpus(t *testing.T) {
+// TestRFC9267Queries: of each way in which parsers of queries have failed, the result is an RCODE and an answer that is well formed (sections 2 to 6).
+func TestRFC9267Queries(t *testing.T) {
 	seen := map[string]bool{}
 	for _, tt := range mt.Queries() {
 		t.Run(tt.Name, func(t *testing.T) {

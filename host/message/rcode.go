@@ -43,7 +43,7 @@ func RCODEString(rcode uint16) string {
 	return "RCODE" + strconv.Itoa(int(rcode))
 }
 
-// INFO-CODEs of Extended DNS Errors that weir gives, RFC 8914 section 4.
+// INFO-CODEs of Extended DNS Errors that weir gives, RFC 8914 section 4 and the IANA registry.
 const (
 	EDEOther            = 0
 	EDEStaleAnswer      = 3
@@ -57,4 +57,5 @@ const (
 	EDENoReachable      = 22
 	EDENetworkError     = 23
 	EDEInvalidData      = 24
+	EDESynthesized      = 29
 )

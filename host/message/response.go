@@ -18,7 +18,8 @@ type Response struct {
 	Tailored bool   // an upstream was told the client's network, or that it is not to be known; see Scope
 	Scope    uint8  // of a tailored response: how many bits of that network it is for; 0 is everybody
 
-	rdata int // of the OPT in what Finish returned: where it begins; 0 without one
+	rdata  int  // of the OPT in what Finish returned: where it begins; 0 without one
+	signed bool // see Signed
 }
 
 // Resolver answers queries. Chains, caches and groups of upstream servers are resolvers, so that they nest.
@@ -144,6 +145,8 @@ func (r *Response) parse(msg []byte, question *Question, upstream bool, sent *Su
 			binary.BigEndian.PutUint16(msg[10:], uint16(i-authority))
 		case TypeTSIG:
 			return errTSIG
+		case TypeRRSIG, TypeNSEC, TypeNSEC3:
+			r.signed = r.signed || authenticates(rec.Type, question.Type)
 		}
 		off = rec.end
 	}

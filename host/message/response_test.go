@@ -14,7 +14,8 @@ import (
 	mt "github.com/weirdns/weir/host/message/messagetest"
 )
 
-func TestResponseParseCorpus(t *testing.T) {
+// TestRFC9267Responses: of each way in which parsers of responses have failed, the result is an error (sections 2 to 6).
+func TestRFC9267Responses(t *testing.T) {
 	seen := map[string]bool{}
 	for _, tt := range mt.Responses() {
 		t.Run(tt.Name, func(t *testing.T) {
@@ -187,7 +188,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-func TestAppendEDE(t *testing.T) {
+// TestRFC8914Text: EXTRA-TEXT is UTF-8 without an end, and of 100 octets at most (section 2).
+func TestRFC8914Text(t *testing.T) {
 	long := strings.Repeat("ä", 60) // 120 octets
 	tests := []struct{ name, text, want string }{
 		{"no text", "", ""},

@@ -7,37 +7,72 @@ import "encoding/binary"
 // everything is, so all compressed names are written out, those in RDATA too where the type allows compression (RFC 3597 section 4).
 // r stays as it is but for its Message. The result may be too large for DNS, which is an error.
 func (r *Response) AppendRestored(dst []byte, rewritten, asked *Question) ([]byte, error) {
+	start := len(dst)
+	dst, err := r.appendExpanded(dst, rewritten, asked, func(uint16) bool { return true })
+	if err == nil {
+		dst[start+3] &^= FlagAD // nobody has validated the answer to this question
+	}
+	return dst, err
+}
+
+// Signed reports whether r has records that only those are to get who set DO, or asked for their type: RRSIG, NSEC and NSEC3 (RFC 4035 section 3.2.1).
+func (r *Response) Signed() bool { return r.signed }
+
+// AppendUnsigned appends the message of a response to question without the records for which [Response.Signed] is true. What was compressed is
+// written out, since a name may be a pointer into a record that goes. r stays as it is but for its Message.
+func (r *Response) AppendUnsigned(dst []byte, question *Question) ([]byte, error) {
+	return r.appendExpanded(dst, question, question, func(rrtype uint16) bool { return !authenticates(rrtype, question.Type) })
+}
+
+// authenticates reports whether records of a type are there only to authenticate an answer to a question for qtype.
+func authenticates(rrtype, qtype uint16) bool {
+	switch rrtype {
+	case TypeRRSIG, TypeNSEC, TypeNSEC3:
+		return rrtype != qtype && qtype != TypeANY
+	}
+	return false
+}
+
+// appendExpanded appends the records whose types are to be kept, behind the question asked, with all names written out. Owners that are the QNAME
+// rewritten become the one asked.
+func (r *Response) appendExpanded(dst []byte, rewritten, asked *Question, keep func(rrtype uint16) bool) ([]byte, error) {
 	msg, start := r.Message, len(dst)
 	dst = append(dst, msg[:headerSize]...)
-	dst[start+3] &^= FlagAD // nobody has validated the answer to this question
 	dst = asked.AppendWire(dst)
 	var buf [MaxName]byte
 	off := headerSize + rewritten.size()
-	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
-	for range records {
-		rec, err := parseRecord(msg, off)
-		if err != nil {
-			return dst[:start], err
+	for section := 6; section < headerSize; section += 2 {
+		kept := uint16(0)
+		for range binary.BigEndian.Uint16(msg[section:]) {
+			rec, err := parseRecord(msg, off)
+			if err != nil {
+				return dst[:start], err
+			}
+			off = rec.end
+			if !keep(rec.Type) {
+				continue
+			}
+			kept++
+			owner, _, err := AppendName(buf[:0], msg, rec.owner)
+			if err != nil {
+				return dst[:start], err
+			}
+			if EqualName(owner, rewritten.Key) {
+				dst = append(dst, 0xC0, headerSize)
+			} else {
+				dst = append(dst, owner...)
+			}
+			dst = append(dst, msg[rec.fixed:rec.rdata]...)
+			at := len(dst)
+			if dst, err = appendRDATA(dst, msg, rec); err != nil {
+				return dst[:start], err
+			}
+			if len(dst)-start > MaxSize {
+				return dst[:start], errLarge
+			}
+			binary.BigEndian.PutUint16(dst[at-2:], uint16(len(dst)-at))
 		}
-		owner, _, err := AppendName(buf[:0], msg, off)
-		if err != nil {
-			return dst[:start], err
-		}
-		if EqualName(owner, rewritten.Key) {
-			dst = append(dst, 0xC0, headerSize)
-		} else {
-			dst = append(dst, owner...)
-		}
-		dst = append(dst, msg[rec.fixed:rec.rdata]...)
-		at := len(dst)
-		if dst, err = appendRDATA(dst, msg, rec); err != nil {
-			return dst[:start], err
-		}
-		if len(dst)-start > MaxSize {
-			return dst[:start], errLarge
-		}
-		binary.BigEndian.PutUint16(dst[at-2:], uint16(len(dst)-at))
-		off = rec.end
+		binary.BigEndian.PutUint16(dst[start+section:], kept)
 	}
 	return dst, nil
 }

@@ -93,6 +93,10 @@ type Config struct {
 	// Norecurse is what becomes of queries without RD: "refuse" (the default), since what a cache answers to them tells anybody what others
 	// have asked before, or "forward". The host sees to it.
 	Norecurse string `koanf:"norecurse"`
+	// SpecialNames is what becomes of queries for names that RFCs set aside, see package special: "auto" (the default), weir answers for those that nobody
+	// has, and servers that the public can reach are not asked for the zones that each network has for itself; "answer", weir answers for all of them;
+	// or "forward", the servers are asked for all but resolver.arpa. The host sees to it.
+	SpecialNames string `koanf:"special_names"`
 	// Private marks the servers as part of a private network. The host sees to what that means.
 	Private bool `koanf:"private"`
 	// Cache names the cache in front of the group. The host sees to it.
@@ -103,6 +107,13 @@ type Config struct {
 const (
 	NorecurseRefuse  = "refuse"
 	NorecurseForward = "forward"
+)
+
+// The values of Config.SpecialNames.
+const (
+	SpecialAuto    = "auto"
+	SpecialAnswer  = "answer"
+	SpecialForward = "forward"
 )
 
 // presets are the defaults. Those of CoreDNS are from its plugin/forward and plugin/pkg/proxy.
@@ -144,6 +155,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.Case, d.Case)
 	fill(&c.ClientSubnet, "strip")
 	fill(&c.Norecurse, NorecurseRefuse)
+	fill(&c.SpecialNames, SpecialAuto)
 	return c
 }
 
@@ -228,6 +240,7 @@ func (c Config) Validate(policy Policy) error {
 	oneOf("all_down", c.AllDown, "spray", "fail")
 	oneOf("case", c.Case, "keep", "random")
 	oneOf("norecurse", c.Norecurse, NorecurseRefuse, NorecurseForward)
+	oneOf("special_names", c.SpecialNames, SpecialAuto, SpecialAnswer, SpecialForward)
 	for _, d := range []struct {
 		key   string
 		value time.Duration

@@ -88,6 +88,7 @@ func TestValidate(t *testing.T) {
 		{"trusted", Config{Servers: []string{"tls://192.0.2.1"}, Trusted: true}, ""},
 		{"trusted in clear text", Config{Servers: one, Trusted: true}, `trusted: 192.0.2.1:53 is asked in clear text, where anybody on the way can set AD: want servers such as "tls://192.0.2.1#dns.example"`},
 		{"trusted resolv.conf", Config{ResolvConf: "/etc/resolv.conf", Trusted: true}, `trusted: is for encrypted servers, and those of resolv_conf are not: want servers such as "tls://192.0.2.1#dns.example"`},
+		{"special_names", Config{Servers: one, SpecialNames: "no"}, `special_names: "no": want one of auto, answer, forward`},
 		{"norecurse", Config{Servers: one, Norecurse: "maybe"}, `norecurse: "maybe": want one of refuse, forward`},
 		{"preset", Config{Servers: one, Preset: "bind"}, `preset: "bind": want coredns or nodelocal`},
 		{"expire", Config{Servers: one, Expire: -1}, `expire: -1ns: want 10ms to 1h`},
@@ -123,7 +124,7 @@ func TestValidate(t *testing.T) {
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
 	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
-		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse}
+		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse, SpecialNames: SpecialAuto}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
 	}
@@ -135,5 +136,30 @@ func TestPresets(t *testing.T) {
 		if err := c.Validate(Policy{}); err != nil {
 			t.Errorf("preset %q: %v", name, err)
 		}
+	}
+}
+
+func TestIsNear(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		c    Config
+		want bool
+	}{
+		{"public", Config{Servers: []string{"8.8.8.8"}}, false},
+		{"public IPv6", Config{Servers: []string{"[2001:4860:4860::8888]:53"}}, false},
+		{"private by address", Config{Servers: []string{"10.0.0.2", "172.16.0.1:53", "192.168.0.1", "[fd00::1]:53"}}, true},
+		{"this host and link", Config{Servers: []string{"127.0.0.53", "[::1]:53", "169.254.20.10", "[fe80::1%1]:53"}}, true},
+		{"a cloud's", Config{Servers: []string{"100.100.2.136"}}, true},
+		{"one of two", Config{Servers: []string{"10.0.0.2", "8.8.8.8"}}, false},
+		{"encrypted", Config{Servers: []string{"tls://10.0.0.2#dns.example"}}, true},
+		{"by name", Config{Servers: []string{"tls://dns.example"}}, false},
+		{"private by configuration", Config{Servers: []string{"8.8.8.8"}, Private: true}, true},
+		{"the system's", Config{ResolvConf: "/etc/resolv.conf"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.c.IsNear(); got != tt.want {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
 	}
 }

@@ -62,8 +62,8 @@ func TestClientSubnet(t *testing.T) {
 	}
 }
 
-// TestTrusted: AD comes from servers that are trusted and encrypted, and they are asked for it, whatever the client wants.
-func TestTrusted(t *testing.T) {
+// TestRFC6840Trusted: AD counts from servers that are trusted and encrypted only, and these are asked for it by AD (sections 5.7 and 5.8).
+func TestRFC6840Trusted(t *testing.T) {
 	a, certificate := authority(t)
 	authentic := func(want bool) func(query []byte) []byte {
 		return func(query []byte) []byte {

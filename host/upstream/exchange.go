@@ -648,8 +648,17 @@ func (x *exchange) deliver(t *try, dst []byte) message.Response {
 	if x.untold && t.subnet.Family == 0 {
 		x.ownOnly(&r)
 	}
-	start := len(dst)
-	dst = append(dst, msg...)
+	r.Message = msg
+	start, whole := len(dst), true
+	if r.Signed() && !x.query.DO {
+		// The server should not have sent that, and who has not asked for it can't use it (RFC 4035 section 3.2.1). With RDATA that can't be read, all
+		// stays as it is.
+		unsigned, err := r.AppendUnsigned(dst, &t.question)
+		dst, whole = unsigned, err != nil
+	}
+	if whole {
+		dst = append(dst, msg...)
+	}
 	r.Message = dst[start:]
 	r.Upstream = x.group.index
 	return r

@@ -150,8 +150,8 @@ var mutants = []struct {
 	}},
 }
 
-// TestMutants has a server send what does not match before what does, and then only what does not.
-func TestMutants(t *testing.T) {
+// TestRFC5452Match: a response is taken if ID and question match and it is well formed; one that isn't is ignored, and the right one behind it is taken (section 9.1).
+func TestRFC5452Match(t *testing.T) {
 	a, certificate := authority(t)
 	for _, mutant := range mutants {
 		for _, transport := range []string{"udp", "tcp", "tls"} {
@@ -258,8 +258,9 @@ func endsConnection(mutant, transport string) bool {
 	return false
 }
 
-// TestOtherSender has the right octets come from the wrong place: the kernel is to drop them, for the sockets are connected.
-func TestOtherSender(t *testing.T) {
+// TestRFC5452Sender: a response counts only from the address and port that were asked (section 9.1).
+// The kernel is to drop it, for the sockets are connected.
+func TestRFC5452Sender(t *testing.T) {
 	for _, from := range []string{"127.0.0.1:0", "127.0.0.2:0"} {
 		t.Run(from, func(t *testing.T) {
 			other, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from)))
@@ -281,8 +282,9 @@ func TestOtherSender(t *testing.T) {
 	}
 }
 
-// TestAwaitsValidResponse is TuDoor: what does not match comes first, the right answer 20 ms later.
-func TestAwaitsValidResponse(t *testing.T) {
+// TestRFC5452AwaitsValid: what does not match is no reason to give up: the valid response that comes later is awaited (section 9.1, draft-li-dnsop-response-preprocessing).
+// This is TuDoor: what does not match comes first, the right answer 20 ms later.
+func TestRFC5452AwaitsValid(t *testing.T) {
 	addr := script(t, func(query []byte, send func([]byte), _ netip.AddrPort) {
 		right := answer(query, "192.0.2.1")
 		for _, mutant := range mutants[:maxMismatches-2] {
@@ -391,9 +393,9 @@ func TestForgedCaseIsNotRemembered(t *testing.T) {
 	}
 }
 
-// TestSent looks at the queries that a server gets: IDs, ports and case are random, and nothing of the client's but its question
-// and its bits is in them.
-func TestSent(t *testing.T) {
+// TestRFC5452Random: IDs, ports and the case of letters are random, whatever the client chose (section 9.2).
+// Nothing of the client's but its question and its bits is in the queries that a server gets.
+func TestRFC5452Random(t *testing.T) {
 	const queries = 4096
 	var mu sync.Mutex
 	var ids []uint16

@@ -179,3 +179,22 @@ func certificateName(text string) (string, error) {
 	}
 	return host, nil
 }
+
+// shared is the address space between a provider and its customers, in which clouds have their resolvers (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// IsNear reports whether the servers belong to the network that weir is in, so that they may know the names which mean something else in each network:
+// they are private, or the system's own, or all have addresses that are not of the public Internet. A server that has to be looked up is not near.
+func (c Config) IsNear() bool {
+	if c.Private || c.ResolvConf != "" {
+		return true
+	}
+	for _, text := range c.Servers {
+		l, err := parseServer(text, Auto)
+		ip := l.addr.Addr()
+		if err != nil || l.host != "" || !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !shared.Contains(ip) {
+			return false
+		}
+	}
+	return true
+}

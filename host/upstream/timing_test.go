@@ -15,8 +15,9 @@ const (
 	ip2 = "192.0.2.2"
 )
 
-// TestTries is what a query does in time. In a bubble times are exact.
-func TestTries(t *testing.T) {
+// TestRFC9520Tries: a query is sent three times at most, over all servers, when there is no response (section 3.1).
+// In a bubble times are exact.
+func TestRFC9520Tries(t *testing.T) {
 	const ms = time.Millisecond
 	type server = *fakeServer
 	tests := []struct {
@@ -308,7 +309,8 @@ func noEDNS(query []byte) [][]byte {
 	return [][]byte{msg}
 }
 
-func TestEDNSFallback(t *testing.T) {
+// TestRFC6891Fallback: a server that can't do EDNS is asked without, and the others go on with it (section 6.2.2).
+func TestRFC6891Fallback(t *testing.T) {
 	for _, transport := range []string{"udp", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
 			n := newFakeNet(ip1)

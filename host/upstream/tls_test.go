@@ -123,8 +123,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestPadding has queries of all lengths that names can give them.
-func TestPadding(t *testing.T) {
+// TestRFC8467Queries: encrypted queries have a multiple of 128 octets, whatever the name (section 4.1).
+func TestRFC8467Queries(t *testing.T) {
 	for n := range 300 {
 		query := append(make([]byte, 2+17+n), make([]byte, 11)...)
 		query[2+17+n+2] = message.TypeOPT
@@ -137,8 +137,8 @@ func TestPadding(t *testing.T) {
 	}
 }
 
-// TestTLSAuthentication: a server that is not the one meant gets no query, in secret or in clear text, and says nothing that is heard.
-func TestTLSAuthentication(t *testing.T) {
+// TestRFC8310Strict: a server that is not the one meant gets no query, in secret or in clear text, and says nothing that is heard (section 5).
+func TestRFC8310Strict(t *testing.T) {
 	a, good := authority(t)
 	other, stranger := authority(t)
 	expired, err := a.IssueUntil(time.Now().Add(-time.Hour), testName)
