@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"testing"
 	gotemplate "text/template"
@@ -79,6 +80,8 @@ func FuzzExpand(f *testing.F) {
 	})
 }
 
+var emptyRDATA = regexp.MustCompile(`\\#\s+0+\s*$`)
+
 // FuzzRecord compares with the parser of zone files: what is a record here is the same there.
 func FuzzRecord(f *testing.F) {
 	for _, s := range []string{
@@ -93,7 +96,7 @@ func FuzzRecord(f *testing.F) {
 		if strings.ContainsAny(text, ";()$@\n\r\x00") || len(text) > 1000 { // what they mean in a zone file, they don't here
 			return
 		}
-		if strings.Contains(text, `\# 0`) { // miekg/dns makes two empty strings of an empty HINFO, and the like
+		if emptyRDATA.MatchString(text) { // miekg/dns makes two empty strings of an empty HINFO, and the like
 			return
 		}
 		sc := scanner{text: []byte(text)}

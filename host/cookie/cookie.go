@@ -5,7 +5,8 @@
 // The hash is SipHash-2-4 of all before it and the client's address. So a server keeps nothing about its clients: who shows a cookie that fits has
 // received one at that address, within the last hour. It is no authentication, and no help against who can read the packets.
 //
-// What becomes of a query is the listener's to decide. The cookies that weir shows to upstreams are in host/upstream: they are remembered, not made.
+// What becomes of a query is the listener's to decide. For the other side, [Secret] makes the client cookies that weir shows to upstreams; the server cookies
+// that these give are in host/upstream: they are remembered, not made.
 package cookie
 
 import (

@@ -3,7 +3,9 @@
 package upstream
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/weirdns/weir/host/message"
 )
@@ -19,6 +21,26 @@ func TestAllocations(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations for a query, want none", n)
+	}
+}
+
+// TestCookieAllocations is the same with cookies. The server gives back all that it is shown, a server cookie as well.
+func TestCookieAllocations(t *testing.T) {
+	g := group(t, Config{Servers: []string{echo(t).String()}, Cookies: true}, Env{})
+	q, dst := query(t, "www.test.", message.TypeA), make([]byte, 0, 512)
+	s := (*g.servers.Load())[0]
+	local := netip.MustParseAddrPort("127.0.0.1:0")
+	client := g.secret.Client(local, s.addr, time.Now())
+	s.cookies.learn(client, []byte("-server-"))
+	if n := testing.AllocsPerRun(20*socketUses, func() {
+		if _, err := g.Resolve(t.Context(), q, dst); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for a query, want none", n)
+	}
+	if s.cookies.find(client) == nil {
+		t.Errorf("no cookie was shown")
 	}
 }
 

@@ -32,7 +32,7 @@ func TestFaultX21Memory(t *testing.T) {
 			x := s.group.exchange()
 			x.query = query(t, "www.test.", dns.TypeA)
 			good := &x.tries[0]
-			*good = try{exchange: x, server: s, over: UDP, ended: true, sent: now.Add(-time.Second)}
+			*good = try{exchange: x, server: s, manner: manner{over: UDP}, ended: true, sent: now.Add(-time.Second)}
 			good.response.Message = make([]byte, 12)
 			x.held = good
 			x.respond(good, now) // without EDNS, behind one that refuses it

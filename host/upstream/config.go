@@ -84,6 +84,9 @@ type Config struct {
 	// one, such as a public prefix of the place that answers should be for; 0.0.0.0/0 asks them not to add one of their own; or "forward", that of each
 	// client, as it says itself or else by its address, up to /24 and /56, or what is said with "forward /20 /48".
 	ClientSubnet string `koanf:"client_subnet"`
+	// Cookies has servers that are asked over UDP see a cookie of weir's own, and give one back (RFC 7873): 64 bits more that a forger has to guess. Those that
+	// don't know cookies ignore them. Default false.
+	Cookies bool `koanf:"cookies"`
 	// Trusted has clients see the AD bit of responses, by which the servers say that they have validated them (RFC 4035 section 3.2.3). Only
 	// encrypted servers can be trusted: anybody on the way could set a bit in clear text.
 	Trusted bool `koanf:"trusted"`

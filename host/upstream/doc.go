@@ -14,11 +14,13 @@
 // # When a try leads to another
 //
 //   - no response in time: the next server, or the same again, while there are tries left (3 in all, RFC 9520 section 3.1)
+//   - no response in time, and a probe for that name came back to weir: the next server, and never the same one (loop.go)
 //   - an ICMP error or a refused connection: the next server at once. The socket stays open, for the ICMP may be forged. Only when
 //     every try has met an error, and a moment of grace has passed, is that the end
-//   - TC: the same server over TCP, unless its transport is "udp"
+//   - TC: the same server over TCP, unless its transport is "udp"; the next server if this one is known not to respond over TCP
 //   - 8 responses that do not match: UDP is not trusted any more for this query, it is asked over TCP
 //   - a response in which only the case of the QNAME differs: TCP
+//   - with cookies: BADCOOKIE, once more with the cookie that came with it, and then TCP; no cookie from a server that had one, TCP
 //   - FORMERR, NOTIMP or BADVERS without an OPT record: once without EDNS (RFC 6891 section 7)
 //   - a TCP connection that broke: once on a new one
 package upstream

@@ -21,6 +21,7 @@ func (t *try) build(q *message.Query, r *random, randomCase bool) {
 		size = offeredSize
 	}
 	t.out = q.AppendUpstream(append(t.out[:0], 0, 0), 0, size)
+	t.options = len(t.out)
 	g := t.server.group
 	options := g.subnet
 	if t.subnet.Family != 0 {
@@ -33,6 +34,7 @@ func (t *try) build(q *message.Query, r *random, randomCase bool) {
 	if g.trusted {
 		t.out[2+3] |= message.FlagAD // what comes back is cached for those too who ask whether it was validated (RFC 6840 section 5.7)
 	}
+	t.plain = len(t.out)
 	binary.BigEndian.PutUint16(t.out, uint16(len(t.out)-2))
 	t.question = q.Question
 	t.question.Name = t.out[2+12 : 2+12+len(q.Name)]

@@ -28,6 +28,8 @@ var (
 	ErrMismatch = &Error{"upstream: only responses that do not match the query", message.EDENoReachable}
 	// ErrTruncated: the answer does not fit into UDP, and TCP failed.
 	ErrTruncated = &Error{"upstream: answer truncated over UDP, none over TCP", message.EDENetworkError}
+	// ErrLoop: what the servers are asked comes back to weir, since one of them, or one behind it, forwards to weir.
+	ErrLoop = &Error{"upstream: forwarding loop, the query comes back to weir", message.EDEOther}
 	// ErrNoServers: the group has no server.
 	ErrNoServers = &Error{"upstream: no servers", message.EDENoReachable}
 	// ErrDown: all servers are down, and the group is set to fail then.

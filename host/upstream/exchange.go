@@ -49,12 +49,23 @@ type exchange struct {
 	started   int       // tries so far, without those that follow a response
 	next      time.Time // when the next try is due
 	overTCP   bool      // UDP is not trusted any more
-	truncated bool      // a server has said TC
-	untold    bool      // a server has refused a query with the client's subnet: it is left away
-	held      *try      // has a response that is better than none
+	purpose   purpose
+	loop      bool // what a server is asked comes back to weir
+	truncated bool // a server has said TC
+	untold    bool // a server has refused a query with the client's subnet: it is left away
+	held      *try // has a response that is better than none
 
 	mismatches atomic.Int32 // messages received that do not match, over all sockets
 }
+
+// purpose is what an exchange is for.
+type purpose uint8
+
+const (
+	forQuery purpose = iota // or to probe a server: what becomes of it says how the server is
+	forTCP                  // to probe TCP
+	forLoop                 // to probe for a loop: what becomes of it says nothing
+)
 
 func newExchange(g *Group) *exchange {
 	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues]}
@@ -71,7 +82,7 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.mu.Lock()
 	x.transaction, x.query, x.limit, x.end = t, t.Query, limit, end
 	x.used, x.started, x.overTCP, x.truncated, x.untold, x.held = 0, 0, false, false, false, nil
-	x.ended, x.announce = false, false
+	x.ended, x.announce, x.loop = false, false, false
 	x.slot = x.choose(t.Batch)
 	x.mismatches.Store(0)
 	x.next, x.batch = now, t.Batch
@@ -222,33 +233,35 @@ func (x *exchange) begin(now time.Time) {
 	over := s.transport
 	if over == Auto {
 		over = UDP
-		if x.overTCP || x.group.randomCase && quirk(&s.noCase, now) {
+		if x.overTCP || x.purpose == forTCP || x.group.randomCase && quirk(&s.noCase, now) {
 			over = TCP
 		}
 	}
-	x.send(s, now, wait, over, !quirk(&s.noEDNS, now), false)
+	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), tcpOnly: x.purpose == forTCP})
 }
 
-// follow sends the query to the same server in another way, because of what it said. It reports whether it could.
-func (x *exchange) follow(s *server, now time.Time, over Transport, edns, again bool) bool {
+// follow sends the query to the server of t in another way, because of what it said. It reports whether it could.
+func (x *exchange) follow(t *try, now time.Time, how manner) bool {
+	s := t.server
 	wait := min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.end.Sub(now))
 	if due := now.Add(wait); x.next.Before(due) {
 		x.next = due
 	}
-	return x.send(s, now, wait, over, edns, again)
+	how.tcpOnly = t.tcpOnly || t.over == UDP && how.over == TCP && !x.overTCP
+	return x.send(s, now, wait, how)
 }
 
 // send sends the query to s, as a try of its own. When that can't be done, it counts as a failed try.
-func (x *exchange) send(s *server, now time.Time, wait time.Duration, over Transport, edns, again bool) bool {
+func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner) bool {
 	if x.used == len(x.tries) {
 		return false
 	}
 	t := &x.tries[x.used]
 	x.used++
-	*t = try{exchange: x, server: s, over: over, edns: edns, again: again, sent: now, due: now.Add(wait), out: t.out, in: t.in}
+	*t = try{exchange: x, server: s, manner: how, sent: now, due: now.Add(wait), out: t.out, in: t.in}
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
-	t.lower = over == UDP && quirk(&s.noCase, now)
+	t.lower = t.over == UDP && quirk(&s.noCase, now)
 	x.tell(t)
 	if x.query.Trace != nil {
 		text := "%s over %s, try %d, %v left"
@@ -259,8 +272,8 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, over Trans
 	}
 	s.inFlight.Add(1)
 	var err error
-	s.metrics.queries[over].Inc()
-	if over == UDP {
+	s.metrics.queries[t.over].Inc()
+	if t.over == UDP {
 		err = x.sendUDP(t, now)
 	} else {
 		err = x.sendConnected(t)
@@ -374,7 +387,6 @@ func (x *exchange) sendConnected(t *try) error {
 
 // heed does what an outcome asks for, and reports whether it is the response.
 func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
-	s := t.server
 	if t.over != UDP {
 		x.finish(t) // whoever posted has taken it out of its stream
 	}
@@ -396,7 +408,7 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 
 	case outcomeBroken:
 		x.close(t)
-		if t.over == UDP || t.again || !x.follow(s, now, t.over, t.edns, true) {
+		if t.over == UDP || t.again || !x.follow(t, now, manner{over: t.over, edns: t.edns, again: true, forget: t.forget}) {
 			x.fail(t, causeBroken, now)
 		}
 
@@ -413,12 +425,19 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 	case outcomeCase:
 		x.close(t)
 		x.askAgain(t, reasonCase, now)
+
+	case outcomeCookie:
+		x.close(t)
+		if x.query.Trace != nil {
+			x.trace(t.step("failure"), "%s over %s: no cookie in the response, and there was one in others", t.server.name, t.over)
+		}
+		x.askAgain(t, reasonCookie, now)
 	}
 	return false
 }
 
 // askAgain asks the server of t, whose response over UDP won't do, over TCP. If its transport is "udp" there is only the next try, on
-// another port.
+// another port. If it is known not to respond over TCP, it is asked only when there is nobody else to ask.
 func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 	s := t.server
 	if s.transport == UDP {
@@ -428,8 +447,15 @@ func (x *exchange) askAgain(t *try, reason int, now time.Time) {
 		x.fail(t, causeBroken, now)
 		return
 	}
+	if s.tcp.down.Load() && x.started < min(x.limit, len(x.servers)) {
+		if x.query.Trace != nil {
+			x.trace(t.step("failure"), "%s does not respond over TCP, so the next server is asked", s.name)
+		}
+		x.next = now
+		return
+	}
 	s.metrics.fallbacks[reason].Inc()
-	if !x.follow(s, now, TCP, t.edns, false) {
+	if !x.follow(t, now, manner{over: TCP, edns: t.edns, forget: reason == reasonCookie}) {
 		x.fail(t, causeBroken, now)
 	}
 }
@@ -443,7 +469,10 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	if !t.dialed {
 		s.observe(now.Sub(t.sent), now)
 	}
-	s.ok(r.RCODE, now)
+	wantsCookie := r.RCODE == message.BADCOOKIE && t.over == UDP && t.socket.cookies
+	if !wantsCookie {
+		s.ok(t, r.RCODE, now)
+	}
 	truncated := message.Truncated(r.Message)
 	if x.query.Trace != nil {
 		step := t.step("response")
@@ -461,11 +490,21 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		// Only what TCP says about the server is remembered, for over UDP it may be forged.
 		s.noCase.Store(int64(due.At(now.Add(quirkMemory))))
 	}
+	if t.forget {
+		s.cookies.forget() // it has shown over TCP that it is there, so it is the server that does not want cookies any more
+	}
 	switch {
+	case wantsCookie:
+		x.badCookie(t, now)
+		return false
+
 	case truncated && t.over == UDP && s.transport != UDP:
 		x.truncated = true
 		x.askAgain(t, reasonTruncated, now)
 		return false
+
+	case x.loop && t.failed && (r.RCODE == message.SERVFAIL || r.RCODE == message.REFUSED):
+		return false // what a server in the loop says about it; weir knows better
 
 	case t.subnet.Family != 0 && r.RCODE == message.REFUSED:
 		x.held = t
@@ -474,7 +513,7 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
-		return !x.follow(s, now, t.over, false, false)
+		return !x.follow(t, now, manner{over: t.over})
 
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
@@ -489,7 +528,10 @@ func refusesEDNS(rcode uint16) bool {
 
 // fail notes that t has met an error. The next try is due, if no other is hopeful: at once when there is a server that was not
 // asked, else after a moment. A UDP socket stays open.
-func (x *exchange) fail(t *try, cause int, now time.Time) {
+func (x *exchange) fail(t *try, cause int, now time.Time) { x.failed(t, cause, t.problem, now) }
+
+// failed is fail for a try that is not posted yet: its problem is the reader's.
+func (x *exchange) failed(t *try, cause int, problem error, now time.Time) {
 	if t.failed {
 		return
 	}
@@ -497,9 +539,9 @@ func (x *exchange) fail(t *try, cause int, now time.Time) {
 	if x.query.Trace != nil {
 		step := t.step("failure")
 		step.Took = now.Sub(t.sent)
-		x.trace(step, "%s over %s: %s after %v%s", t.server.name, t.over, causeNames[cause], step.Took.Round(time.Microsecond), because(t.problem))
+		x.trace(step, "%s over %s: %s after %v%s", t.server.name, t.over, causeNames[cause], step.Took.Round(time.Microsecond), because(problem))
 	}
-	t.server.fail(cause, t.problem, 0, now)
+	t.server.fail(t, cause, problem, 0, now)
 	due := now
 	if x.started >= len(x.servers) {
 		due = now.Add(x.grace(t.server))
@@ -540,7 +582,7 @@ func (x *exchange) expire(now time.Time) {
 			continue
 		}
 		t.overdue = true
-		t.server.fail(causeTimeout, nil, now.Sub(t.sent), now)
+		t.server.fail(t, causeTimeout, nil, now.Sub(t.sent), now)
 		if t.over != UDP {
 			t.connection.suspect(t)
 		}
@@ -549,6 +591,9 @@ func (x *exchange) expire(now time.Time) {
 			step.Took = now.Sub(t.sent)
 			x.trace(step, "%s over %s: no response in %v", t.server.name, t.over, step.Took.Round(time.Millisecond))
 		}
+		if now.Before(x.end) {
+			x.suspect(t, now)
+		}
 	}
 }
 
@@ -556,6 +601,8 @@ func (x *exchange) expire(now time.Time) {
 func (x *exchange) failure(now time.Time) error {
 	x.expire(now)
 	switch {
+	case x.loop:
+		return ErrLoop
 	case x.truncated:
 		return ErrTruncated
 	case x.mismatches.Load() > 0:

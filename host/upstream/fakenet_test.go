@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -29,11 +30,13 @@ type fakeServer struct {
 	delay   time.Duration
 	silent  bool
 	refused bool                        // TCP connections, and UDP by ICMP; with a delay, that was forged, and an answer follows
+	noTCP   bool                        // TCP connections only
 	lose    int                         // packets to lose from now on
 	answer  func(query []byte) [][]byte // instead of the IP
 	stream  func(end net.Conn, nth int) // instead of everything, for TCP connections, of which it is told the number
 	streams int
 	queries []time.Time
+	probes  int // for loops, which are not among the queries, and are not lost
 	sources []netip.Addr
 }
 
@@ -111,6 +114,10 @@ func (n *fakeNet) dial(_ context.Context, network string, source netip.Addr, ser
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if network == "tcp" && s.noTCP {
+		s.streams++
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
 	if network == "tcp" && s.refused {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
@@ -147,10 +154,15 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 			query = append(query, buf[:k]...)
 		}
 		s.mu.Lock()
-		s.queries = append(s.queries, time.Now())
-		s.sources = append(s.sources, source)
-		delay, quiet := s.delay, s.silent || s.lose > 0
-		if s.lose > 0 {
+		probe := bytes.Contains(query, []byte(loopPrefix))
+		if probe {
+			s.probes++
+		} else {
+			s.queries = append(s.queries, time.Now())
+			s.sources = append(s.sources, source)
+		}
+		delay, quiet := s.delay, s.silent || s.lose > 0 && !probe
+		if s.lose > 0 && !probe {
 			s.lose--
 		}
 		refused, answers := s.refused, s.answer

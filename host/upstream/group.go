@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
@@ -55,6 +56,7 @@ type Group struct {
 	trusted       bool
 	subnet        []byte               // option of all queries, nil for none
 	subnets       message.SubnetLimits // how much of the client's own network is told instead
+	secret        *cookie.Secret       // nil if no cookies are shown
 	overStale     bool
 	maxFails      int
 	maxConcurrent int64
@@ -63,17 +65,18 @@ type Group struct {
 	readTimeout   time.Duration
 	dialTimeout   time.Duration
 
-	servers   atomic.Pointer[[]*server] // non-nil; replaced as a whole when resolv.conf changes
-	turn      atomic.Uint64             // of round_robin
-	waiting   atomic.Int64              // queries in Resolve
-	exchanges sync.Pool                 // of *exchange
-	waiters   sync.Pool                 // of *waiter
-	queues    [queues]due.Queue         // of the deadlines of exchanges
-	made      atomic.Uint32             // exchanges
-	inFlight  prometheus.Gauge
-	overLimit prometheus.Counter
-	panics    prometheus.Counter
-	seldom    due.Seldom // a panic is logged
+	servers    atomic.Pointer[[]*server] // non-nil; replaced as a whole when resolv.conf changes
+	turn       atomic.Uint64             // of round_robin
+	waiting    atomic.Int64              // queries in Resolve
+	exchanges  sync.Pool                 // of *exchange
+	waiters    sync.Pool                 // of *waiter
+	queues     [queues]due.Queue         // of the deadlines of exchanges
+	made       atomic.Uint32             // exchanges
+	loopProbes atomic.Int32              // on their way
+	inFlight   prometheus.Gauge
+	overLimit  prometheus.Counter
+	panics     prometheus.Counter
+	seldom     due.Seldom // a panic is logged
 
 	changing    sync.Mutex       // guards following, and changes of servers
 	configured  []target         // where locations are, as far as that is known
@@ -113,6 +116,9 @@ func New(name string, c Config, env Env) (*Group, error) {
 	}
 	if g.metrics == nil {
 		g.metrics = NewMetrics(nil)
+	}
+	if c.Cookies {
+		g.secret = cookie.NewSecret()
 	}
 	g.inFlight = g.metrics.inFlight.WithLabelValues(name)
 	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
@@ -242,6 +248,12 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 		return nil
 	}
 	now := t.Batch.Now()
+	if g.loopProbes.Load() != 0 && g.cameBack(t.Query, now) {
+		g.left()
+		t.Response.SetRCODE(t.Dst, t.Query, message.REFUSED)
+		t.Response.EDE, t.Response.Silent = loopEDE, true
+		return nil
+	}
 	end := now.Add(g.readTimeout)
 	if d := t.Query.Deadline; !d.IsZero() && d.Before(end) {
 		end = d
@@ -275,7 +287,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 func (g *Group) exchange() *exchange {
 	x := g.exchanges.Get().(*exchange)
 	x.refs.Store(1)
-	x.used = 0
+	x.used, x.purpose = 0, forQuery
 	return x
 }
 
@@ -436,6 +448,7 @@ type Stats struct {
 	Connections int           // that are open, or being opened
 	NoEDNS      bool          // is asked without EDNS
 	NoCase      bool          // does not keep the case of the QNAME
+	NoTCP       bool          // responds over UDP, and not over TCP when that is needed
 }
 
 // Stats returns the state of all servers, in the order of the configuration.
@@ -448,7 +461,7 @@ func (g *Group) Stats() []Stats {
 		s.mu.Unlock()
 		stats = append(stats, Stats{
 			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
-			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now),
+			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now), NoTCP: s.tcp.down.Load(),
 		})
 	}
 	return stats

@@ -58,6 +58,7 @@ const (
 	causeStatus             // an HTTP response without a DNS response in it
 	causeBroken             // a connection that ended before the response
 	causeRCODE              // a response with an RCODE that healthy_rcodes does not list
+	causeLoop               // what it is asked comes back to weir
 	causes
 )
 
@@ -65,12 +66,13 @@ const (
 	reasonTruncated = iota
 	reasonMismatches
 	reasonCase
+	reasonCookie
 	reasons
 )
 
 var (
-	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode"}
-	reasonNames = [reasons]string{"truncated", "mismatches", "case"}
+	causeNames  = [causes]string{"timeout", "unreachable", "handshake", "status", "broken", "rcode", "loop"}
+	reasonNames = [reasons]string{"truncated", "mismatches", "case", "cookie"}
 )
 
 // serverMetrics are the metrics of one server with their labels filled in, which on the query path would cost a hash each.

@@ -30,14 +30,17 @@ type server struct {
 	sockets sockets
 	tls     *tls.Config // nil in clear text
 
-	down     atomic.Bool
-	fails    atomic.Int32 // tries in a row without a healthy response
+	health          // by the transport that it is asked over first
+	tcp      health // over TCP, where that is not the first
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
 	rttAt    atomic.Int64 // due.Moment of its last change
 	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, 0 while unknown
 	noEDNS   atomic.Int64 // due.Moment until which queries go without EDNS
 	noCase   atomic.Int64 // due.Moment until which the server is known not to keep the case of the QNAME
+
+	loop    loopDetector
+	cookies cookieJar
 
 	mu          sync.Mutex // guards following
 	connections []connection
@@ -73,44 +76,58 @@ func (s *server) expectedRTT(now time.Time) time.Duration {
 	return time.Duration(s.rtt.Load()) >> min(max(0, age/rttHalfLife), 62)
 }
 
-// ok notes a response. One with an RCODE that is not healthy counts as a fail.
-func (s *server) ok(rcode uint16, now time.Time) {
+// ok notes a response to t. One with an RCODE that is not healthy counts as a fail.
+func (s *server) ok(t *try, rcode uint16, now time.Time) {
 	s.metrics.responses[min(int(rcode), len(s.metrics.responses)-1)].Inc()
 	if !s.group.isHealthy(rcode) {
-		s.fail(causeRCODE, nil, 0, now)
+		s.fail(t, causeRCODE, nil, 0, now)
 		return
 	}
-	if s.fails.Load() != 0 { // no store while all is well: the cache line stays with all cores
-		s.fails.Store(0)
+	if t.exchange.purpose == forLoop {
+		return
 	}
-	if s.down.Load() && s.down.CompareAndSwap(true, false) {
+	if !t.tcpOnly && s.health.good(now) {
 		s.metrics.healthy.Set(1)
 		s.group.log.Info("server is up", "server", s.name)
 	}
+	if t.over == TCP && s.transport == Auto && s.tcp.good(now) {
+		s.group.log.Info("server responds over TCP again", "server", s.name)
+	}
 }
 
-// fail notes a try without a healthy response, after it has been waited for. problem says more about the cause, if anything does.
-func (s *server) fail(cause int, problem error, waited time.Duration, now time.Time) {
+// fail notes a try without a healthy response, after it has been waited for. problem says more about the cause, if anything does. A server that has just spoken over UDP, and says nothing over TCP, is not
+// down for that: it is asked on, and only what it truncates is asked elsewhere.
+func (s *server) fail(t *try, cause int, problem error, waited time.Duration, now time.Time) {
 	s.metrics.failures[cause].Inc()
+	if t.exchange.purpose == forLoop || cause == causeLoop { // for other names it may be well
+		return
+	}
 	if cause == causeTimeout && int64(waited) > s.rtt.Load() {
 		// The answer takes at least as long. Without this a server that answers late would never be known to: its answers lose
 		// against those of the server that is asked next.
 		s.rtt.Store(int64(min(waited, rttMax)))
 		s.rttAt.Store(int64(due.At(now)))
 	}
-	limit := s.group.maxFails
-	if int(s.fails.Add(1)) < limit || limit < 0 || s.down.Load() {
+	limit, what, h := s.group.maxFails, "server is down", &s.health
+	if t.tcpOnly {
+		what, h = "server does not respond over TCP", &s.tcp
+	}
+	hold, fell := h.bad(limit, now)
+	if !fell {
 		return
 	}
-	if s.down.CompareAndSwap(false, true) {
-		s.metrics.healthy.Set(0)
-		log := s.group.log
-		if problem != nil {
-			log = log.With("error", problem)
-		}
-		log.Warn("server is down", "server", s.name, "fails", limit, "cause", causeNames[cause])
-		s.group.wakeHealth()
+	log := s.group.log
+	if problem != nil {
+		log = log.With("error", problem)
 	}
+	if hold > 0 {
+		log = log.With("for_at_least", hold)
+	}
+	log.Warn(what, "server", s.name, "fails", limit, "cause", causeNames[cause])
+	if h == &s.health {
+		s.metrics.healthy.Set(0)
+	}
+	s.group.wakeHealth()
 }
 
 // quirk reports whether the time in until, one of noEDNS and noCase, is still to come.

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/datagram"
 	"github.com/weirdns/weir/host/message"
 )
@@ -39,6 +40,9 @@ type socket struct {
 	opened time.Time
 	batch  message.Batch // of the reader
 	single bool          // for one query only
+
+	cookies bool                    // its queries show them
+	client  [cookie.ClientSize]byte // cookie
 
 	mu      sync.Mutex // guards following
 	uses    int        // IDs in the table
@@ -82,6 +86,7 @@ func (k *socket) add(t *try, r *random, now time.Time) bool {
 	k.uses++
 	k.waiting++
 	t.id, t.socket = id, k
+	t.showCookie(k)
 	k.retired = k.single
 	binary.BigEndian.PutUint16(t.out[2:], id)
 	return true
@@ -332,6 +337,7 @@ func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error)
 		return nil, err
 	}
 	k := &socket{server: s, conn: conn, out: datagram.Of(conn), opened: now}
+	k.bake(now)
 	s.sockets.mu.Lock()
 	defer s.sockets.mu.Unlock()
 	k.single = s.sockets.retired // somebody has chosen the server before it was

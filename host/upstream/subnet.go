@@ -89,7 +89,7 @@ func (t *try) parse(msg []byte) error {
 // It reports whether it could.
 func (x *exchange) untell(t *try, now time.Time) bool {
 	x.untold = true
-	return x.follow(t.server, now, t.over, t.edns, false)
+	return x.follow(t, now, manner{over: t.over, edns: t.edns})
 }
 
 // ownOnly has a response be for the network of this client only, since the server has not been told it, and nobody knows whom it refuses else.

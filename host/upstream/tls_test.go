@@ -281,7 +281,7 @@ func TestDownSaysWhy(t *testing.T) {
 	s := (*g.servers.Load())[0]
 	s.retired = true // so that it is not probed
 	for range 3 {
-		s.fail(causeHandshake, &handshakeError{errPin}, 0, time.Now())
+		s.fail(&try{exchange: new(exchange)}, causeHandshake, &handshakeError{errPin}, 0, time.Now())
 	}
 	text := log.String()
 	if strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "server is down") || !strings.Contains(text, errPin.Error()) || !strings.Contains(text, "cause=handshake") {

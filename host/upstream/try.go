@@ -29,6 +29,7 @@ const (
 	outcomeBroken                         // the connection, or the socket, is of no use any more
 	outcomeFlood                          // too many mismatches
 	outcomeCase                           // a UDP response that matches but for the case of the QNAME
+	outcomeCookie                         // a UDP response without a cookie, from a server that had given one
 )
 
 // outcomeOf returns the outcome that an error stands for.
@@ -47,14 +48,15 @@ func outcomeOf(err error, otherwise outcomeKind) outcomeKind {
 type try struct {
 	exchange *exchange
 	server   *server
+	manner
 	question message.Question // as sent, its Name within out
 	out      []byte           // two octets of length, then the query
+	options  int              // where the options begin in out, if there is an OPT
+	plain    int              // the size of out without cookies
+	shown    bool             // it has a server cookie
 	id       uint16
-	over     Transport // never Auto
-	edns     bool
 	subnet   message.Subnet // that it tells, none unless the group does
 	lower    bool           // the QNAME was sent in lower case, for a server that does not keep it
-	again    bool           // sent again because a connection broke
 	dialed   bool           // the connection had to be opened first
 	sent     time.Time
 	due      time.Time // when it is overdue
@@ -71,6 +73,16 @@ type try struct {
 	size     int              // octets of the response received
 	response message.Response // in in
 	problem  error            // of an outcome that is none: what the network, or the server's certificate, had against it; may be nil
+}
+
+// manner is how a query is sent.
+type manner struct {
+	over   Transport // never Auto
+	edns   bool
+	again  bool // because a connection broke, or the server wanted another cookie
+	forget bool // because there was no cookie in the response over UDP
+	// tcpOnly: it is over TCP because of a response over UDP, or to probe TCP. What becomes of it says nothing about the server otherwise.
+	tcpOnly bool
 }
 
 // open reports whether a response is waited for.
@@ -112,14 +124,14 @@ func (t *try) matches(msg []byte, ignoreCase bool) bool {
 	return message.Answers(msg, t.id, &question)
 }
 
-// take looks at a UDP message with the ID of t, and keeps it if it is the response: outcomeResponse, or outcomeCase, or outcomeNothing.
+// take looks at a UDP message with the ID of t, and keeps it if it is the response: outcomeResponse, or outcomeCase, outcomeCookie, or outcomeNothing.
 func (t *try) take(msg []byte) (kind outcomeKind) {
 	defer t.malformed(&kind, outcomeNothing)
 	switch {
 	case t.matches(msg, exactCase):
 		t.in, t.size = append(t.in[:0], msg...), len(msg)
 		if t.parse(t.in) == nil {
-			return outcomeResponse
+			return t.checkCookie()
 		}
 		if len(msg) >= 12 && message.Truncated(msg) {
 			// Some servers cut a response in the middle of a record. What there is says enough.

@@ -1,0 +1,180 @@
+package upstream
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirdns/weir/host/due"
+	"github.com/weirdns/weir/host/message"
+)
+
+const (
+	// loopPrefix begins the first label of a probe's name, for those who find one in a log.
+	loopPrefix = "weir-loop-"
+	// loopSecret is how many random octets follow, in hexadecimal digits. Who could guess them could have weir give up a query.
+	loopSecret = 10
+	// loopInterval is the time between two probes to a server whose queries don't come back; one that has shown that they do is probed with each query
+	// that is overdue.
+	loopInterval = 5 * time.Second
+	// loopLog is the time between two lines in the log about one server.
+	loopLog = time.Minute
+)
+
+// loopDetector finds out whether what a server is asked comes back to weir: it forwards to weir, or somebody behind it does. Then the query that came back
+// asks the question that weir itself waits for, and neither ends before its time is over. That looks like a server that says nothing; so when a query
+// is overdue, the server is asked for a name that nobody else knows, below the QNAME, so that whoever is on the way sends it the same way. If weir is asked
+// for that name, it is a loop. Nothing is sent while all is well.
+type loopDetector struct {
+	logged due.Seldom   // a loop is
+	next   atomic.Int64 // due.Moment before which there is no probe
+
+	mu    sync.Mutex // guards following
+	probe *loopProbe // on its way; nil if there is none
+}
+
+// loopProbe is one probe.
+type loopProbe struct {
+	label    [1 + len(loopPrefix) + 2*loopSecret]byte // in wire format
+	query    message.Query
+	exchange *exchange // which waits for the server, and to which the probe has a reference
+	back     bool      // it came back; the mutex of the detector guards it
+}
+
+// newLoopProbe makes a probe for a query. It returns nil if there is no room for a longer name.
+func newLoopProbe(from *message.Query) *loopProbe {
+	p := new(loopProbe)
+	var secret [loopSecret]byte
+	rand.Read(secret[:])
+	p.label[0] = byte(len(p.label) - 1)
+	copy(p.label[1:], loopPrefix)
+	hex.Encode(p.label[1+len(loopPrefix):], secret[:])
+	name := append(append([]byte(nil), p.label[:]...), from.Name...)
+	if !p.query.SetQuestion(from, nil, name, from.Type, from.Class) {
+		return nil
+	}
+	p.query.Trace = nil
+	return p
+}
+
+// is reports whether q asks for p, in whatever case, and whatever somebody on the way has made of the rest of the name.
+func (p *loopProbe) is(q *message.Query) bool {
+	return len(q.Key) > len(p.label) && string(q.Key[:len(p.label)]) == string(p.label[:])
+}
+
+// suspect has the server of t probed, which is overdue, unless that was done lately. mu is held.
+func (x *exchange) suspect(t *try, now time.Time) {
+	s := t.server
+	next := s.loop.next.Load()
+	if x.purpose != forQuery || next != 0 && int64(due.At(now)) < next || !s.loop.next.CompareAndSwap(next, int64(due.At(now.Add(loopInterval)))) {
+		return
+	}
+	p := newLoopProbe(x.query)
+	if p == nil {
+		return
+	}
+	p.exchange = x
+	x.refs.Add(1)
+	if !s.loop.begin(p) {
+		x.refs.Add(-1)
+		return
+	}
+	x.group.loopProbes.Add(1)
+	if !x.group.start(func(context.Context) {
+		defer s.loop.end(p)
+		x.group.ask(s, &p.query, forLoop)
+	}) {
+		s.loop.end(p)
+	}
+}
+
+// begin notes that p is on its way, and reports whether it is the only one of which nobody has heard.
+func (d *loopDetector) begin(p *loopProbe) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.probe != nil && !d.probe.back {
+		return false
+	}
+	d.probe = p
+	return true
+}
+
+// end is for when p has been answered, or its time is over.
+func (d *loopDetector) end(p *loopProbe) {
+	d.mu.Lock()
+	if d.probe == p {
+		d.probe = nil
+	}
+	d.mu.Unlock()
+	p.exchange.group.loopProbes.Add(-1)
+	p.exchange.release()
+}
+
+// heard reports whether q asks for the probe that is on its way, and returns its exchange with a reference if it is the first to do so.
+func (d *loopDetector) heard(q *message.Query) (ours bool, x *exchange) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.probe
+	if p == nil || !p.is(q) {
+		return false, nil
+	}
+	if p.back {
+		return true, nil
+	}
+	p.back = true
+	p.exchange.refs.Add(1)
+	return true, p.exchange
+}
+
+// loopEDE goes with the REFUSED for a probe that came back.
+var loopEDE = message.AppendEDE(nil, message.EDEOther, ErrLoop.Error())
+
+var errCameBack = errors.New("a probe came back, so the server, or one behind it, forwards to weir")
+
+// cameBack reports whether q is a probe of the group itself. Then it is answered, and what waits for the server hears of it.
+func (g *Group) cameBack(q *message.Query, now time.Time) bool {
+	for _, s := range *g.servers.Load() {
+		ours, x := s.loop.heard(q)
+		if !ours {
+			continue
+		}
+		if x == nil {
+			return true
+		}
+		if s.loop.logged.Due(now, loopLog) {
+			g.log.Warn("forwarding loop: queries to the server come back to weir; it, or a server behind it, forwards to weir", "server", s.name, "client", q.Client)
+		}
+		s.loop.next.Store(0)
+		s.rtt.Store(0) // what is known of it comes from waiting in vain
+		// Not by the caller, who may hold what those who wait for x need.
+		if !g.start(func(context.Context) { x.looped(s, time.Now()) }) {
+			x.release()
+		}
+		return true
+	}
+	return false
+}
+
+// looped ends the hope for an answer from s: it is not asked again, and what there is comes soon. The caller holds a reference, and gives it up.
+func (x *exchange) looped(s *server, now time.Time) {
+	x.mu.Lock()
+	if !x.ended {
+		x.loop = true
+		x.servers = slices.DeleteFunc(x.servers, func(other *server) bool { return other == s })
+		if len(x.servers) == 0 {
+			x.limit = x.started
+		}
+		for i := range x.tries[:x.used] {
+			if t := &x.tries[i]; t.server == s && t.open() {
+				x.failed(t, causeLoop, errCameBack, now)
+			}
+		}
+		x.advance(now)
+	}
+	x.leave()
+}

@@ -1,0 +1,181 @@
+package upstream
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirdns/weir/host/message"
+)
+
+// comesBack has s ask g what it is asked, as a server that forwards to weir does, and pass the response on. The question that waits already is not
+// asked again: the cache in front of a group sees to that, whose flight it would wait for.
+func comesBack(t *testing.T, s *fakeServer, g *Group, mangle func(name []byte)) {
+	s.set(func(s *fakeServer) {
+		s.answer = func(msg []byte) [][]byte {
+			q := new(message.Query)
+			if rcode, ok := q.Parse(msg); !ok {
+				t.Errorf("a query that is not one: RCODE %d", rcode)
+				return nil
+			}
+			if strings.HasPrefix(string(q.Key), "\x03www\x04test") {
+				return nil
+			}
+			if mangle != nil {
+				mangle(msg[12 : 12+len(q.Name)])
+				q.Parse(msg)
+			}
+			r, err := g.Resolve(t.Context(), q, nil)
+			if err != nil {
+				return nil
+			}
+			binary.BigEndian.PutUint16(r.Message, q.ID)
+			return [][]byte{r.Finish(q, 1232)}
+		}
+	})
+}
+
+// TestForwardingLoop: a server forwards to weir. The query ends with an error that says so, after the time of one try and a moment of grace, and goes to
+// another server at once if there is one.
+func TestForwardingLoop(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		servers []string
+		mangle  func(name []byte)
+		want    string
+		most    time.Duration
+		packets int
+	}{
+		{"alone", []string{ip1}, nil, ErrLoop.Error(), minWait + maxGrace, 3}, // two tries and the probe
+		{"in another case", []string{ip1}, func(name []byte) {
+			for i, c := range name {
+				if c >= 'a' && c <= 'z' {
+					name[i] = c - 0x20
+				}
+			}
+		}, ErrLoop.Error(), minWait + maxGrace, 4}, // and the probe once more over TCP
+		{"the zone rewritten", []string{ip1}, func(name []byte) { name[len(name)-2] = 'x' }, ErrLoop.Error(), minWait + maxGrace, 3},
+		{"with another", []string{ip1, ip2}, nil, "NOERROR " + ip2, minWait, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newFakeNet(ip1, ip2)
+			synctest.Test(t, func(t *testing.T) {
+				var log logged
+				g := group(t, Config{Servers: tt.servers, Policy: "sequential", MaxFails: -1}, Env{Dial: n.dial, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				t.Cleanup(func() { <-time.After(time.Minute) })
+				comesBack(t, n.server(ip1), g, tt.mangle)
+				for i := range 3 {
+					q := query(t, "www.test.", message.TypeA)
+					q.Trace, q.Deadline = new(message.Trace), time.Now().Add(budget)
+					start, before := time.Now(), packets(n.server(ip1))
+					if got := ask(t, g, q); got != tt.want {
+						t.Errorf("query %d: got %q, want %q", i, got, tt.want)
+					}
+					if took := time.Since(start); took > tt.most {
+						t.Errorf("query %d took %v, want %v at most", i, took, tt.most)
+					}
+					synctest.Wait()
+					if seen := packets(n.server(ip1)) - before; seen > tt.packets {
+						t.Errorf("query %d: %d packets to the server, want %d at most", i, seen, tt.packets)
+					}
+					if tt.want == ErrLoop.Error() && !strings.Contains(trail(q.Trace), errCameBack.Error()) {
+						t.Errorf("query %d: the trace does not say that it is a loop:\n%s", i, trail(q.Trace))
+					}
+				}
+				if lines := strings.Count(log.String(), "forwarding loop"); lines != 1 || !strings.Contains(log.String(), ip1) {
+					t.Errorf("want one line that names the server, got\n%s", log.String())
+				}
+				<-time.After(2 * probeTimeout)
+				if g.loopProbes.Load() != 0 {
+					t.Errorf("%d probes are left", g.loopProbes.Load())
+				}
+			})
+		})
+	}
+}
+
+// packets returns how many s got.
+func packets(s *fakeServer) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queries) + s.probes
+}
+
+// trail is the text of a trace.
+func trail(trace *message.Trace) string {
+	var b strings.Builder
+	for _, s := range trace.Steps {
+		b.WriteString(s.Text + "\n")
+	}
+	return b.String()
+}
+
+// TestLoopProbesAreFew: a server that says nothing, or whose answers are slow, gets one probe in 5 s, whatever it says to that, and is no worse off for it.
+func TestLoopProbesAreFew(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(s *fakeServer)
+		want string
+	}{
+		{"silent", func(s *fakeServer) { s.silent = true }, ErrTimeout.Error()},
+		{"slow", func(s *fakeServer) { s.delay = 400 * time.Millisecond }, "NOERROR " + ip1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newFakeNet(ip1)
+			n.server(ip1).set(tt.set)
+			bubble(t, n, Config{Servers: []string{ip1}, MaxFails: -1}, func(t *testing.T, g *Group) {
+				start := time.Now()
+				for time.Since(start) < time.Minute {
+					(*g.servers.Load())[0].rtt.Store(0) // so that each query is overdue again
+					if got, _ := timed(t, g); got != tt.want {
+						t.Fatalf("got %q, want %q", got, tt.want)
+					}
+				}
+				synctest.Wait()
+				n.server(ip1).set(func(s *fakeServer) {
+					if most := int(time.Since(start)/loopInterval) + 1; s.probes < 2 || s.probes > most {
+						t.Errorf("%d probes in %v, want 2 to %d", s.probes, time.Since(start), most)
+					}
+				})
+			})
+		})
+	}
+}
+
+// TestLoopProbeIsSecret: who does not know the name of the probe that is on its way can't have weir believe in a loop, and no such name is used twice.
+func TestLoopProbeIsSecret(t *testing.T) {
+	seen := make(map[[loopSecret]byte]bool)
+	q := query(t, "www.test.", message.TypeA)
+	var d loopDetector
+	for range 100 {
+		p := newLoopProbe(q)
+		p.exchange = new(exchange)
+		if !d.begin(p) || d.begin(newLoopProbe(q)) {
+			t.Fatalf("want exactly one probe")
+		}
+		var secret [loopSecret]byte
+		copy(secret[:], p.label[len(p.label)-loopSecret:])
+		if seen[secret] {
+			t.Fatalf("%q: twice", p.label)
+		}
+		seen[secret] = true
+		for i := range 3 {
+			if ours, x := d.heard(&p.query); !ours || (x == p.exchange) != (i == 0) {
+				t.Errorf("time %d: ours %t, exchange %p; want it known, and its exchange once", i, ours, x)
+			}
+		}
+		for name, other := range map[string]*message.Query{"another": &newLoopProbe(q).query, "the question itself": q, "the root": query(t, ".", message.TypeNS)} {
+			if ours, _ := d.heard(other); ours {
+				t.Errorf("known by the name of %s", name)
+			}
+		}
+		d.probe = nil
+	}
+	long := query(t, strings.Repeat(strings.Repeat("a", 62)+".", 3)+strings.Repeat("b", 40)+".", message.TypeA)
+	if newLoopProbe(long) != nil {
+		t.Errorf("a name of more than 255 octets")
+	}
+}
