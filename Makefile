@@ -34,7 +34,7 @@ race: filters ## the same under the race detector; needs a C compiler
 equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
 	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
 
-fuzz: ## each fuzz target for FUZZTIME, two at a time; LEDGER is a file that executions are added up in
+fuzz: ## each fuzz target for FUZZTIME, two at a time; LEDGER is a file that executions are added up in, and then the corpus is written too
 	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME) -ledger "$(LEDGER)"
 
 bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.txt

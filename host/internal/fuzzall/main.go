@@ -1,10 +1,11 @@
 // Command fuzzall runs every fuzz target of the module for a time, one after the other on each of a few workers, and keeps what it finds as seeds
-// (go test writes them to testdata/fuzz beside the target). It exits with 1 if any target failed. With -ledger it adds the executions
-// of each target that passed to a file.
+// (go test writes them to testdata/fuzz beside the target). It exits with 1 if any target failed. It begins with the inputs of the
+// corpus, and with -ledger it adds the executions of each target that passed to a file, and writes the corpus with what is new.
 package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,7 @@ func main() {
 	workers := flag.Int("workers", 2, "targets at a time")
 	match := flag.String("run", "", "only targets whose directory and name match this expression")
 	ledgerPath := flag.String("ledger", "", "the file that executions are added up in; none by default")
+	corpusPath := flag.String("corpus", "host/internal/fuzzall/corpus.tar.gz", "the file of inputs to begin with")
 	flag.Parse()
 	only, err := regexp.Compile(*match)
 	if err != nil {
@@ -37,6 +39,14 @@ func main() {
 		os.Exit(1)
 	}
 	sums, err := readLedger(*ledgerPath)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	inputs, err := openCorpus(*corpusPath)
+	if err == nil {
+		err = inputs.restore()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -68,7 +78,7 @@ func main() {
 	wg.Wait()
 	fmt.Printf("%d passed, %d failed\n", len(targets)-failed, failed)
 	if *ledgerPath != "" {
-		if err := sums.write(*ledgerPath); err != nil {
+		if err := errors.Join(sums.write(*ledgerPath), saveAll(inputs)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -76,6 +86,15 @@ func main() {
 	if failed > 0 {
 		os.Exit(1)
 	}
+}
+
+// saveAll writes the corpus of all targets, whichever of them have been run.
+func saveAll(c *corpus) error {
+	targets, err := find(regexp.MustCompile(""))
+	if err != nil {
+		return err
+	}
+	return c.save(targets)
 }
 
 // find returns the fuzz targets of the module that holds the working directory.
