@@ -105,6 +105,7 @@ func TestFaultX4Slow(t *testing.T) {
 				}
 				return &m
 			}
+			start := time.Now()
 			for id := range names {
 				ask(id, name(id))
 			}
@@ -141,8 +142,9 @@ func TestFaultX4Slow(t *testing.T) {
 					}
 				}
 			}
-			if got, most := up.UDP()+up.TCP(), int64(1+3*names); got > most {
-				t.Errorf("the upstream got %d queries, want %d at most, 3 for each name", got, most)
+			probes := 1 + int(time.Since(start)/(5*time.Second)) // for a forwarding loop, which servers that are slow may be in
+			if got, most := up.UDP()+up.TCP(), int64(1+3*names+probes); got > most {
+				t.Errorf("the upstream got %d queries, want %d at most, 3 for each name and %d probes", got, most, probes)
 			}
 			t.Logf("%d of %d queries answered in time, %d in zones that are in time; %d goroutines before, %d while they wait; the upstream got %d queries",
 				inTime, names, tt.late*each, before, during, up.UDP()+up.TCP()-1)
