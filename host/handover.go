@@ -128,7 +128,7 @@ func (s *Server) duplicates() (files []*os.File, err error) {
 		f, err := inherit.Duplicate(c)
 		if err != nil {
 			for _, f := range files {
-				f.Close()
+				_ = f.Close() // a duplicate: the socket stays open
 			}
 			return nil, err
 		}
