@@ -241,16 +241,16 @@ func (c *checker) validate(s *jsonschema.Schema, value any, base string) (err er
 		return err
 	}
 	var all Mistakes
-	explain(invalid, value, base, &all)
+	explain(invalid, s, value, base, &all)
 	slices.SortStableFunc(all, func(a, b Mistake) int { return comparePaths(a.Path, b.Path) })
 	return slices.Compact(all)
 }
 
-// explain adds what is wrong: the leaves of the tree of causes.
-func explain(e *jsonschema.ValidationError, value any, base string, all *Mistakes) {
+// explain adds what is wrong with a value by schema s: the leaves of the tree of causes.
+func explain(e *jsonschema.ValidationError, s *jsonschema.Schema, value any, base string, all *Mistakes) {
 	if len(e.Causes) > 0 {
 		for _, cause := range e.Causes {
-			explain(cause, value, base, all)
+			explain(cause, s, value, base, all)
 		}
 		return
 	}
@@ -266,8 +266,12 @@ func explain(e *jsonschema.ValidationError, value any, base string, all *Mistake
 			add(at(key), "is missing")
 		}
 	case *kind.AdditionalProperties:
+		text := "is not a key of this filter"
+		if keys := keysAt(s, e.InstanceLocation); len(keys) > 0 {
+			text += ": write one of " + some(keys)
+		}
 		for _, key := range k.Properties {
-			add(at(key), "is not a key of this filter")
+			add(at(key), "%s", text)
 		}
 	case *kind.Type:
 		add(at(), "is %s: write %s", article(k.Got), article(strings.Join(k.Want, " or ")))
@@ -284,6 +288,39 @@ func explain(e *jsonschema.ValidationError, value any, base string, all *Mistake
 	default:
 		add(at(), "%s", k.LocalizedString(english))
 	}
+}
+
+// keysAt returns the keys that schema s has for a table within a value, nil where it isn't as simple as that.
+func keysAt(s *jsonschema.Schema, way []string) []string {
+	for _, step := range way {
+		if s = reference(s); s == nil {
+			return nil
+		}
+		items, _ := s.Items.(*jsonschema.Schema) // before 2020-12
+		switch p, ok := s.Properties[step]; {
+		case ok:
+			s = p
+		case s.Items2020 != nil:
+			s = s.Items2020
+		default:
+			s = items
+		}
+	}
+	if s = reference(s); s == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(s.Properties))
+}
+
+// reference returns what s refers to, or s.
+func reference(s *jsonschema.Schema) *jsonschema.Schema {
+	for range 8 { // bounded: a schema may refer to itself
+		if s == nil || s.Ref == nil {
+			break
+		}
+		s = s.Ref
+	}
+	return s
 }
 
 var english = text.NewPrinter(language.English)

@@ -76,7 +76,7 @@ func TestCheckConfig(t *testing.T) {
 				`filter.f.config.rule[2].max: minimum: got 0, want 1`,
 				`filter.f.config.rule[2].pass: is a string: write true or false`,
 				`filter.f.config.rule[2].upstream: is a number: write a string`,
-				`filter.f.config.rule[2].zoen: is not a key of this filter`,
+				`filter.f.config.rule[2].zoen: is not a key of this filter: write one of max, pass, upstream, zone`,
 				`filter.f.config.rule[2].zone: is missing`,
 				`filter.f.config.zones[0]: "luster": there is no such table: define it as [table.luster], or write one of cluster, lab`,
 			},
