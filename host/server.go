@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"reflect"
@@ -220,7 +221,11 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 			for _, m := range made {
 				m.listener.Close() //nolint:errcheck // the error above tells why
 			}
-			return nil, config.Errors{g.file.Error(fmt.Sprintf("listener[%d].address", i), err.Error())}
+			text := err.Error()
+			if s.sandbox != nil && errors.Is(err, fs.ErrPermission) {
+				text += ": its directory is outside of those that weir may use since it started: restart weir, or start it with sandbox = false"
+			}
+			return nil, config.Errors{g.file.Error(fmt.Sprintf("listener[%d].address", i), text)}
 		}
 		made, all = append(made, l), append(all, l)
 	}

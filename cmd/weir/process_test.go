@@ -292,6 +292,17 @@ tables = ["hosts"]
 				t.Errorf("got %s", line)
 			}
 			address("192.0.2.1")
+
+			// So does one that wants a socket there.
+			if err := os.Remove(filepath.Join(dir, "hosts")); err != nil {
+				t.Fatal(err)
+			}
+			put(t, filepath.Join(dir, "hosts"), "192.0.2.1 a.test\n")
+			put(t, path, config(alone+fmt.Sprintf("[[listener]]\naddress = \"unix:%s.sock\"\nchain = \"main\"\n", outside)))
+			p.cmd.Process.Signal(syscall.SIGHUP) //nolint:errcheck // likewise
+			if line := p.wait("listener[1].address"); !strings.Contains(line, "restart weir") {
+				t.Errorf("got %s", line)
+			}
 		})
 	}
 }
