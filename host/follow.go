@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdns/weir/host/change"
 	"github.com/weirdns/weir/host/config"
 )
 
@@ -18,7 +19,8 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 		return
 	case <-s.serving: // what was told before waits in its channel
 	}
-	c := newChange(s.file())
+	var files change.Files
+	files.Take(watched(s.file())...)
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,12 +28,12 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 		case <-told:
 		case <-tick:
 			f := s.file()
-			if !f.Watch || !c.settled(f) {
+			if !f.Watch || !files.Settled(watched(f)...) {
 				continue
 			}
 			s.log.Info("the configuration changed")
 		}
-		c.took(s.file()) // before it is read: what is written from now on is another change
+		files.Take(watched(s.file())...)
 		f, err := load()
 		if err == nil {
 			err = s.Reload(ctx, f)
@@ -39,7 +41,7 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 			s.metrics.reloads.WithLabelValues("refused").Inc()
 		}
 		if err == nil {
-			c.took(f) // it may have other modules
+			files.Take(watched(f)...) // it may have other modules
 			for _, w := range f.Warnings {
 				s.log.Warn(w.Error())
 			}
@@ -50,26 +52,6 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 			reloaded(f, err)
 		}
 	}
-}
-
-// change notices when the files of a configuration changed. It is told after a second look that finds them as the first did, since editors write
-// in several steps.
-type change struct{ taken, before files }
-
-func newChange(f *config.File) *change {
-	now := look(f)
-	return &change{now, now}
-}
-
-// took notes that the files are read as they are now.
-func (c *change) took(f *config.File) { c.taken, c.before = look(f), look(f) }
-
-// settled reports whether they are others than those that were read, and as they were at the last call.
-func (c *change) settled(f *config.File) bool {
-	now := look(f)
-	settled := now.same(c.before)
-	c.before = now
-	return settled && !now.same(c.taken)
 }
 
 // refused logs why a configuration was not taken, a line for each mistake.
@@ -96,37 +78,13 @@ func (s *Server) number() uint64 {
 	return s.current.number
 }
 
-// files is how the files of a configuration looked at a time. Links are followed, for in Kubernetes a link to a directory is what changes.
-type files []os.FileInfo
-
-func look(f *config.File) files {
+// watched are the files whose change is one of the configuration: its own, and the modules.
+func watched(f *config.File) []string {
 	paths := []string{f.Path}
 	for _, c := range f.Filters {
 		if strings.HasSuffix(c.Config.Module, ".wasm") {
 			paths = append(paths, c.Config.Module)
 		}
 	}
-	all := make(files, len(paths))
-	for i, path := range paths {
-		all[i], _ = os.Stat(path) // nil if there is none
-	}
-	return all
-}
-
-func (f files) same(g files) bool {
-	if len(f) != len(g) {
-		return false
-	}
-	for i, a := range f {
-		b := g[i]
-		switch {
-		case a == nil || b == nil:
-			if a != b {
-				return false
-			}
-		case !os.SameFile(a, b) || a.Size() != b.Size() || !a.ModTime().Equal(b.ModTime()):
-			return false
-		}
-	}
-	return true
+	return paths
 }

@@ -97,35 +97,3 @@ func TestFollow(t *testing.T) {
 		expect("a link", uint64(6+i), true)
 	}
 }
-
-// A file counts as changed once, when it looks the same twice.
-func TestChange(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "weir.toml")
-	write := func(text string) {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("a")
-	f := &config.File{Path: path}
-	c := newChange(f)
-	for i, tt := range []struct {
-		do   func()
-		want bool
-	}{
-		{func() {}, false},
-		{func() { write("ab") }, false},
-		{func() { write("abc") }, false}, // it changes still
-		{func() {}, true},
-		{func() { c.took(f) }, false}, // it was read
-		{func() { os.Remove(path) }, false},
-		{func() {}, true},
-		{func() { write("abc") }, false},
-		{func() {}, true},
-	} {
-		tt.do()
-		if got := c.settled(f); got != tt.want {
-			t.Errorf("step %d: got %v, want %v", i, got, tt.want)
-		}
-	}
-}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdns/weir/host/change"
 )
 
 // SecretSize is the size of a secret in octets (RFC 9018 section 4.4).
@@ -28,9 +30,9 @@ const (
 
 // Jar has the secrets of a server. It is safe for concurrent use.
 type Jar struct {
-	path          string // of the file with the secrets; empty: they are generated
-	keys          atomic.Pointer[keys]
-	taken, before os.FileInfo // how the file was when it was read, and at the last look
+	path  string // of the file with the secrets; empty: they are generated
+	keys  atomic.Pointer[keys]
+	files change.Files // path
 }
 
 // keys are the secrets: the first one makes cookies, and those of all are taken.
@@ -63,8 +65,7 @@ func (j *Jar) roll() {
 // then first, and remove the old one after an hour (RFC 9018 section 5). Empty lines and those that begin with # don't count.
 func Open(path string) (*Jar, error) {
 	j := &Jar{path: path}
-	j.taken, _ = os.Stat(path) // before it is read: what is written from now on is another change
-	j.before = j.taken
+	j.files.Take(path)
 	read, err := readKeys(path)
 	if err != nil {
 		return nil, err
@@ -139,15 +140,12 @@ func (j *Jar) Run(ctx context.Context, tick <-chan time.Time, log *slog.Logger) 
 	}
 }
 
-// look reads the file if it is another one than that which was read, and looks as it did at the last look: it may be being written.
+// look reads the file if it is another one than that which was read.
 func (j *Jar) look(log *slog.Logger) {
-	now, _ := os.Stat(j.path) // nil if there is none
-	settled := same(now, j.before)
-	j.before = now
-	if !settled || same(now, j.taken) {
+	if !j.files.Settled(j.path) {
 		return
 	}
-	j.taken = now
+	j.files.Take(j.path)
 	read, err := readKeys(j.path)
 	if err != nil {
 		log.Error("the cookie secrets on disk can't be used, those before stay: " + err.Error())
@@ -155,11 +153,4 @@ func (j *Jar) look(log *slog.Logger) {
 	}
 	j.keys.Store(read)
 	log.Info("new cookie secrets are used", "cookie_secret", j.path, "secrets", read.n)
-}
-
-func same(a, b os.FileInfo) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/change"
 	"github.com/weirdns/weir/host/cookie"
 )
 
@@ -92,13 +93,12 @@ type keeper struct {
 	now     func() time.Time
 	current atomic.Pointer[credentials]
 
-	taken, before [3]os.FileInfo // how the files were when they were read, and at the last look
+	files change.Files // those of config
 }
 
 // read takes the credentials from the files.
 func (k *keeper) read() error {
-	k.taken = k.files() // before they are read: what is written from now on is another change
-	k.before = k.taken
+	k.files.Take(k.paths()...)
 	cr, err := k.config.credentials()
 	if err != nil {
 		return err
@@ -112,23 +112,18 @@ func (k *keeper) read() error {
 	return nil
 }
 
-// files is how the files look. Links are followed, for in Kubernetes a link to a directory is what changes.
-func (k *keeper) files() (all [3]os.FileInfo) {
-	for i, path := range []string{k.config.Certificate, k.config.Key, k.config.ClientCA} {
-		if path != "" {
-			all[i], _ = os.Stat(path) // nil if there is none
-		}
+// paths are those of the files.
+func (k *keeper) paths() []string {
+	all := []string{k.config.Certificate, k.config.Key}
+	if k.config.ClientCA != "" {
+		all = append(all, k.config.ClientCA)
 	}
 	return all
 }
 
-// look reads the files if they are others than those that were read, and look as they did at the last look: a certificate and its key are written
-// one after the other.
+// look reads the files if they are others than those that were read.
 func (k *keeper) look() {
-	now := k.files()
-	settled := sameFiles(now, k.before)
-	k.before = now
-	if !settled || sameFiles(now, k.taken) {
+	if !k.files.Settled(k.paths()...) {
 		return
 	}
 	if err := k.read(); err != nil {
@@ -148,20 +143,6 @@ func (k *keeper) follow(ctx context.Context, tick <-chan time.Time) {
 			k.look()
 		}
 	}
-}
-
-func sameFiles(a, b [3]os.FileInfo) bool {
-	for i := range a {
-		switch {
-		case a[i] == nil || b[i] == nil:
-			if a[i] != b[i] {
-				return false
-			}
-		case !os.SameFile(a[i], b[i]) || a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()):
-			return false
-		}
-	}
-	return true
 }
 
 var errNoCredentials = errors.New("the certificate has not been read")
