@@ -3,8 +3,13 @@
 package host
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,7 +57,7 @@ zones = ["home"]
 	}
 }
 
-// TestPeersEncrypted: kdig and curl ask over TLS, HTTPS and QUIC. kdig checks the certificate, and pads what it asks over TLS and QUIC.
+// TestPeersEncrypted: kdig, curl and Chromium ask over TLS, HTTPS and QUIC. kdig checks the certificate, and pads what it asks over TLS and QUIC.
 func TestPeersEncrypted(t *testing.T) {
 	dir, secure, https := t.TempDir(), loopback.Common(t), loopback.Common(t)
 	authority := testcert.New(t)
@@ -121,6 +126,11 @@ zones = ["home"]
 			t.Errorf("got\n%s", out)
 		}
 	})
+	t.Run("chromium", func(t *testing.T) {
+		if out := browse(t, ca, fmt.Sprintf("https://127.0.0.1:%s/dns-query", httpsPort), "http://web.example:"+webPort+"/"); !strings.Contains(out, "reached web.example") {
+			t.Errorf("got\n%s", out)
+		}
+	})
 	for _, version := range []string{"--http1.1", "--http2"} {
 		t.Run("curl /resolve "+version, func(t *testing.T) {
 			url := fmt.Sprintf("https://dns.example:%s/resolve?name=www.home.arpa", httpsPort)
@@ -130,4 +140,33 @@ zones = ["home"]
 			}
 		})
 	}
+}
+
+// browse has Chromium show a page, with secure DNS by a server only, whose certificate it checks: nothing else is asked for the page's name.
+func browse(t *testing.T, ca, resolver, page string) string {
+	for _, name := range []string{"chromium", "certutil"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("there is no %s", name)
+		}
+	}
+	home := t.TempDir()
+	trust, profile := filepath.Join(home, ".pki", "nssdb"), filepath.Join(home, "profile")
+	if err := errors.Join(os.MkdirAll(trust, 0o700), os.Mkdir(profile, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, "certutil", "-d", "sql:"+trust, "-N", "--empty-password")
+	ask(t, "certutil", "-d", "sql:"+trust, "-A", "-t", "C,,", "-n", "test", "-i", ca)
+	write(t, filepath.Join(profile, "Local State"), fmt.Sprintf(`{"dns_over_https": {"mode": "secure", "templates": %q}}`, resolver))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+profile, "--dump-dom", page)
+	cmd.Env = append(os.Environ(), "HOME="+home)
+	cmd.Stderr = &said
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("chromium: %v\n%s", err, said.Bytes())
+	}
+	return string(out)
 }
