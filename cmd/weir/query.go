@@ -21,10 +21,12 @@ func queryCommand() *cobra.Command {
 		Short: "Ask a DNS server a question and print what it says",
 		Long: `Ask a DNS server a question and print what it says, like a small dig.
 
-SERVER is an address; without one it is 127.0.0.1, and without a port 5300, where the example configuration listens.
+SERVER is an address, with port 53 unless another one follows, or unix: and the path of a socket; without one it is 127.0.0.1:5300, where
+the example configuration listens.
 TYPE is A unless given. The exit code is 0 whenever there was a response, whatever its RCODE, and 1 when there was none.`,
 		Example: `  weir query printer.home.arpa
   weir query @192.0.2.53:53 example.com MX --tcp
+  weir query @unix:/run/weir/dns.sock example.com
   weir query www.home.arpa AAAA --short`,
 		ValidArgsFunction: completeQuestion,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,11 +43,15 @@ TYPE is A unless given. The exit code is 0 whenever there was a response, whatev
 			if tcp {
 				c.Net = "tcp"
 			}
-			r, took, err := c.ExchangeContext(cmd.Context(), m, server)
-			if err == nil && r.Truncated && !tcp {
+			address, local := strings.CutPrefix(server, "unix:")
+			if local {
+				c.Net = "unix"
+			}
+			r, took, err := c.ExchangeContext(cmd.Context(), m, address)
+			if err == nil && r.Truncated && c.Net == "udp" {
 				c.Net = "tcp"
 				fmt.Fprintln(cmd.ErrOrStderr(), ";; truncated, asking again over TCP")
-				r, took, err = c.ExchangeContext(cmd.Context(), m, server)
+				r, took, err = c.ExchangeContext(cmd.Context(), m, address)
 			}
 			if err != nil {
 				return fmt.Errorf("no response from %s: %w", server, err)
@@ -101,11 +107,14 @@ func parseQuestion(args []string) (server string, q dns.Question, err error) {
 }
 
 func withPort(s string) (string, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok && path != "" {
+		return s, nil
+	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		return net.JoinHostPort(a.String(), "53"), nil
 	}
 	if _, err := netip.ParseAddrPort(s); err != nil {
-		return "", fmt.Errorf("@%s is not an address, or address and port: write @192.0.2.53, @192.0.2.53:5300 or @[2001:db8::53]:53", s)
+		return "", fmt.Errorf("@%s is not an address, or address and port: write @192.0.2.53, @192.0.2.53:5300, @[2001:db8::53]:53 or @unix:/run/weir/dns.sock", s)
 	}
 	return s, nil
 }

@@ -71,6 +71,9 @@ cache_dir = "modules"
 		t.Errorf("serving at %q", p.addr)
 	}
 	ask(dial(), dns.RcodeNameError)
+	if out, errs, err := run(t, "query", "@unix:"+socket, "a.test"); err != nil || !strings.Contains(out, "NXDOMAIN") || !strings.Contains(out, "over unix in") {
+		t.Errorf("weir query: got %v, %s%s", err, out, errs)
+	}
 	wantMode(0o600)
 
 	out, errs, err := run(t, "run", path)
