@@ -518,7 +518,7 @@ func FuzzSnapshot(f *testing.F) {
 			return
 		}
 		var head bytes.Buffer
-		empty := New("test", small(), silent(), Env{Now: func() time.Time { return epoch }})
+		empty := New("test", small(), silent(), Env{Now: func() time.Time { return epoch }, Subnets: all32})
 		defer empty.Close()
 		if err := empty.writeSnapshot(t.Context(), &head); err != nil {
 			t.Fatal(err)
@@ -527,7 +527,7 @@ func FuzzSnapshot(f *testing.F) {
 		block := append(make([]byte, blockHead), octets...)
 		sealBlock(block, 0, 0, binary.LittleEndian.Uint64(sealed[snapshotSum:]))
 		sealed = append(sealed, block...)
-		d := New("test", small(), silent(), Env{Now: clk})
+		d := New("test", small(), silent(), Env{Now: clk, Subnets: all32})
 		defer d.Close()
 		n, _ := d.readSnapshot(t.Context(), bytes.NewReader(sealed))
 		if got := d.Stats().Entries; got[0]+got[1] > n.entries {
@@ -540,7 +540,7 @@ func FuzzSnapshot(f *testing.F) {
 			}
 			b = b[e.room():]
 			k := e.key()
-			if len(k) <= keyTail || len(k) > maxKey {
+			if !d.validKey(k) {
 				return
 			}
 			var q message.Query
