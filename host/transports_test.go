@@ -38,13 +38,8 @@ type encrypted struct {
 	asked     [][]byte
 }
 
-// text is the configuration; rcode is that of a rule, which tells generations apart.
-func (e *encrypted) text(rcode string) string {
-	return fmt.Sprintf(`[log]
-queries = true
-query_format = "coredns"
-query_file = "queries.log"
-[[listener]]
+// everyTransport are listeners with all of them; what follows is about the one of HTTPS.
+const everyTransport = `[[listener]]
 address = "127.0.0.1:0"
 chain = "main"
 [[listener]]
@@ -59,7 +54,15 @@ protocols = ["https"]
 certificate = "cert.pem"
 key = "key.pem"
 chain = "main"
-[[listener.scope]]
+`
+
+// text is the configuration; rcode is that of a rule, which tells generations apart.
+func (e *encrypted) text(rcode string) string {
+	return fmt.Sprintf(`[log]
+queries = true
+query_format = "coredns"
+query_file = "queries.log"
+`+everyTransport+`[[listener.scope]]
 path = "/kids"
 chain = "kids"
 [[listener.scope]]

@@ -92,23 +92,7 @@ func playStream(c net.Conn, respond played) {
 }
 
 // wireText is a weir with every transport and no filters, before UP.
-const wireText = `
-[[listener]]
-address = "127.0.0.1:0"
-chain = "main"
-[[listener]]
-address = "127.0.0.1:0"
-protocols = ["tls", "quic"]
-certificate = "cert.pem"
-key = "key.pem"
-chain = "main"
-[[listener]]
-address = "127.0.0.1:0"
-protocols = ["https"]
-certificate = "cert.pem"
-key = "key.pem"
-chain = "main"
-[chain.main]
+const wireText = everyTransport + `[chain.main]
 filters = []
 upstream = "up"
 [upstream.up]

@@ -210,17 +210,22 @@ func TestRFC7871LongestPrefix(t *testing.T) {
 	}
 }
 
+// below203 is an RCODE for networks below 203, and NOERROR for all others.
+func below203(rcode int) func(message.Subnet) int {
+	return func(s message.Subnet) int {
+		if s.Address[0] == 203 {
+			return rcode
+		}
+		return dns.RcodeSuccess
+	}
+}
+
 // TestRFC7871Negative: a denial is for the network that its scope says, as an answer is, so that a name may be there for some and not for others
 // (RFC 7871 section 7.4).
 func TestRFC7871Negative(t *testing.T) {
 	var clk clock
 	g := telling(all32, 24)
-	g.rcode = func(s message.Subnet) int {
-		if s.Address[0] == 203 {
-			return dns.RcodeNameError
-		}
-		return dns.RcodeSuccess
-	}
+	g.rcode = below203(dns.RcodeNameError)
 	c := openTold(t, preset("weir"), g, clk.now)
 	for range 2 {
 		for _, tt := range []struct{ from, want string }{
@@ -243,12 +248,7 @@ func TestRFC7871Negative(t *testing.T) {
 func TestFailureOfOne(t *testing.T) {
 	var clk clock
 	g := telling(all32, 24)
-	g.rcode = func(s message.Subnet) int {
-		if s.Address[0] == 203 {
-			return dns.RcodeServerFailure
-		}
-		return dns.RcodeSuccess
-	}
+	g.rcode = below203(dns.RcodeServerFailure)
 	c := openTold(t, preset("weir"), g, clk.now)
 	for range 2 {
 		for _, tt := range []struct{ from, want string }{
