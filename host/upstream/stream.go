@@ -29,8 +29,8 @@ const (
 // stream is a connection, of TCP or TLS over it, to a server with many queries in it, which are answered in any order (RFC 7766 section 6.2.1.1).
 //
 // A query is in pending from its sending until whoever takes it out: the reader, because it is answered or the connection has ended,
-// who then posts exactly one outcome; or the exchange that does not want to wait any more. The goroutine of run dials, reads, and is
-// the end of the connection.
+// who then posts exactly one outcome; or the exchange that does not want to wait any more. The goroutine of run dials, reads, and alone
+// closes the connection: saying goodbye over TLS may wait for the server, and must not make those wait who hold or want mu.
 type stream struct {
 	server *server
 
@@ -139,26 +139,42 @@ func (c *stream) retire() {
 	c.endIfIdle()
 }
 
-// endIfIdle ends a retired connection on which nobody waits. Its mu is held. Closing makes the reader return.
+// endIfIdle ends a retired connection on which nobody waits. Its mu is held.
 func (c *stream) endIfIdle() {
 	if c.retired && len(c.pending) == 0 {
-		c.ended = true
-		if c.conn != nil {
-			_ = c.conn.Close() // nobody is interested in what it has to say
-		}
+		c.stop()
 	}
 }
 
-// end closes the connection and tells all who wait.
+// stop has run close the connection. mu is held.
+func (c *stream) stop() {
+	c.ended = true
+	if c.conn != nil {
+		_ = c.conn.SetReadDeadline(past) // fails on a connection that is closed already
+	}
+}
+
+// readUntil gives the reader until t, and none if the connection has ended. That is looked at after the deadline is set, so that either stop's is
+// the last one or this sees that there was a stop.
+func (c *stream) readUntil(conn net.Conn, t time.Time) error {
+	if err := conn.SetReadDeadline(t); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// end stops the connection and tells all who wait.
 func (c *stream) end(why outcomeKind) { c.tell(why, nil) }
 
 // tell is end, with what there is to say about it.
 func (c *stream) tell(why outcomeKind, problem error) {
 	c.mu.Lock()
-	c.ended = true
-	if c.conn != nil {
-		_ = c.conn.Close() // it may be broken already
-	}
+	c.stop()
 	pending := c.pending
 	c.pending = nil
 	c.mu.Unlock()
@@ -180,14 +196,14 @@ func (c *stream) run(ctx context.Context) {
 		c.tell(outcomeOf(err, outcomeUnreachable), err)
 		return
 	}
+	defer conn.Close() // the error does not matter: nobody is interested in what it has to say
 	c.server.observeDial(time.Since(start))
 	c.mu.Lock()
 	c.conn, c.received = conn, time.Now()
 	ended := c.ended
 	c.mu.Unlock()
 	if ended {
-		_ = conn.Close() // nobody waits any more
-		return
+		return // nobody waits any more
 	}
 	// Reading must not wait for writing: a server may not read on before its answers are.
 	if c.server.group.start(c.flush) {
@@ -203,7 +219,7 @@ func (c *stream) read(conn net.Conn) error {
 	reader := bufio.NewReaderSize(conn, keepBuffer)
 	var buf []byte
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(c.server.group.expire)); err != nil {
+		if err := c.readUntil(conn, time.Now().Add(c.server.group.expire)); err != nil {
 			return err
 		}
 		if _, err := reader.Peek(1); err != nil {
@@ -212,7 +228,7 @@ func (c *stream) read(conn net.Conn) error {
 			}
 			return err
 		}
-		if err := conn.SetReadDeadline(time.Now().Add(messageTimeout)); err != nil {
+		if err := c.readUntil(conn, time.Now().Add(messageTimeout)); err != nil {
 			return err
 		}
 		var err error
@@ -231,7 +247,7 @@ func (c *stream) read(conn net.Conn) error {
 func (c *stream) inUse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.pending) > 0 && time.Since(c.sent) < c.server.group.expire {
+	if !c.ended && len(c.pending) > 0 && time.Since(c.sent) < c.server.group.expire {
 		return true
 	}
 	c.ended = true

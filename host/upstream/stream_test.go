@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirdns/weir/host/message"
@@ -276,5 +277,33 @@ func TestLargeResponse(t *testing.T) {
 		if err != nil || len(r.Message) != message.MaxSize {
 			t.Errorf("got %d octets, error %v, want %d", len(r.Message), err, message.MaxSize)
 		}
+	})
+}
+
+// TestNobodyWaitsForTheGoodbye: the end of a connection is told to a server that does not read, and the connection's lock is free meanwhile.
+func TestNobodyWaitsForTheGoodbye(t *testing.T) {
+	a, certificate := authority(t)
+	n := newFakeNet(ip1)
+	n.server(ip1).stream = func(conn net.Conn, _ int) {
+		secret := tls.Server(conn, serverTLS(certificate))
+		if secret.Handshake() != nil {
+			return
+		}
+		_, _ = secret.Write(frame(own(collect(t, secret, 1)[0])))
+		<-time.After(time.Second)
+	}
+	bubble(t, n, Config{Servers: []string{"tls://" + net.JoinHostPort(ip1, "53")}, CA: a.File}, func(t *testing.T, g *Group) {
+		askOwn(t, g, 1)
+		s := (*g.servers.Load())[0]
+		s.mu.Lock()
+		c := s.connections[0].(*stream)
+		s.mu.Unlock()
+		synctest.Wait() // the query's writer is done, or closing would not say anything
+		go c.retire()
+		synctest.Wait() // everybody waits now, and the one who closes for the server
+		if !c.mu.TryLock() {
+			t.Fatal("the lock is held while the server is told of the end")
+		}
+		c.mu.Unlock()
 	})
 }

@@ -207,7 +207,7 @@ func secure(ctx context.Context, conn net.Conn, config *tls.Config) (*secureConn
 	return &secureConn{Conn: c, raw: raw}, nil
 }
 
-// secureConn is an encrypted connection whose Close does not wait, since it is called with locks held.
+// secureConn is an encrypted connection whose Close hardly waits.
 type secureConn struct {
 	*tls.Conn
 	raw *hastyConn
