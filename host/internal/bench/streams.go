@@ -12,31 +12,33 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/quic-go/quic-go"
 	"golang.org/x/sync/errgroup"
 )
 
-// What asks over QUIC, which dnsperf doesn't speak: as many connections as dnsperf has sockets, and as many queries on their way.
+// As many connections as dnsperf has sockets, and as many queries on their way.
 const (
-	quicConnections = 20
-	quicStreams     = 100 / quicConnections // in flight on each connection, a query on each
-	// quicPatience is how long a query may take before it counts as lost, as with dnsperf.
-	quicPatience = 5 * time.Second
+	streamConnections = 20
+	streamsInFlight   = 100 / streamConnections // on each connection, a query on each
+	// patience is how long a query may take before it counts as lost, as with dnsperf.
+	patience = 5 * time.Second
 )
 
-// streams asks a server of DNS over QUIC (RFC 9250) what is in a list, for some time. It waits for responses, as dnsperf does.
+// streams asks a server over QUIC (RFC 9250) or HTTP/2 (RFC 8484) what is in a list, for some time, a query on each stream. It waits for responses, as
+// dnsperf does. That speaks no QUIC, and over HTTPS it is no measure: its thread that sends and the one that receives are in each other's way, so that
+// responses lie about for 100 ms, or for ever.
 type streams struct {
 	addr    string
 	tls     *tls.Config
 	queries [][]byte // behind their lengths
 	time    time.Duration
+	// connect asks on one connection, from a query of the list on, for as long as more says so.
+	connect func(ctx context.Context, first int, more func() bool) (tally, error)
 }
 
 // tally is what became of the queries.
@@ -46,9 +48,26 @@ type tally struct {
 	Time                           time.Duration
 }
 
-// askStreams has a process of its own ask a server over QUIC.
-func askStreams(port int, list string, seconds int) (perf, error) {
-	cmd := command(generatorCPU, "/proc/self/exe", "streams", "-port", strconv.Itoa(port), "-list", list, "-time", fmt.Sprint(seconds, "s"))
+func (t *tally) add(o tally) {
+	t.Sent += o.Sent
+	t.Completed += o.Completed
+	t.Lost += o.Lost
+	t.Noerror += o.Noerror
+	t.Latency += o.Latency
+}
+
+// completed counts a query that has been sent.
+func (t *tally) completed(rcode int, took time.Duration) {
+	t.Completed++
+	t.Latency += took
+	if rcode == 0 {
+		t.Noerror++
+	}
+}
+
+// askStreams has a process of its own ask a server over QUIC or HTTPS, whichever workload that is.
+func askStreams(over string, port int, list string, seconds int) (perf, error) {
+	cmd := command(generatorCPU, "/proc/self/exe", "streams", "-over", over, "-port", strconv.Itoa(port), "-list", list, "-time", fmt.Sprint(seconds, "s"))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -68,13 +87,22 @@ func askStreams(port int, list string, seconds int) (perf, error) {
 
 // runStreams is that process: bench streams FLAG...
 func runStreams(args []string) error {
-	s := streams{tls: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"doq"}}} // dnsperf doesn't look at the certificate either
+	s := streams{tls: &tls.Config{InsecureSkipVerify: true}} // dnsperf doesn't look at the certificate either
 	flags := flag.NewFlagSet("streams", flag.ContinueOnError)
+	over := flags.String("over", overQUIC, overQUIC+" or "+overHTTPS)
 	port := flags.Int("port", 0, "of the server")
 	list := flags.String("list", "", "names, as for dnsperf")
 	flags.DurationVar(&s.time, "time", time.Second, "how long")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	switch *over {
+	case overQUIC:
+		s.connect, s.tls.NextProtos = s.connectQUIC, []string{"doq"}
+	case overHTTPS:
+		s.connect, s.tls.NextProtos = s.connectHTTPS, []string{"h2"}
+	default:
+		return fmt.Errorf("streams: -over: %q is neither %s nor %s", *over, overQUIC, overHTTPS)
 	}
 	s.addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(*port))
 	var err error
@@ -112,96 +140,30 @@ func readQueries(list string) ([][]byte, error) {
 // run opens the connections and asks. A connection that ends is an error: servers are to keep those that are used.
 func (s *streams) run(ctx context.Context) (tally, error) {
 	start := time.Now()
-	var tallies [quicConnections][quicStreams]tally
+	more := func() bool { return time.Since(start) < s.time }
+	var tallies [streamConnections]tally
 	all, ctx := errgroup.WithContext(ctx)
 	for c := range tallies {
-		all.Go(func() error {
-			conn, err := quic.DialAddr(ctx, s.addr, s.tls, nil)
-			if err != nil {
-				return err
-			}
-			defer conn.CloseWithError(0, "") //nolint:errcheck // it has none
-			var those errgroup.Group
-			for i := range tallies[c] {
-				first := (c*quicStreams + i) * len(s.queries) / (quicConnections * quicStreams)
-				those.Go(func() error { return s.ask(conn, first, &tallies[c][i], func() bool { return time.Since(start) < s.time }) })
-			}
-			return those.Wait()
+		all.Go(func() (err error) {
+			tallies[c], err = s.connect(ctx, c*len(s.queries)/streamConnections, more)
+			return err
 		})
 	}
 	if err := all.Wait(); err != nil {
 		return tally{}, err
 	}
 	sum := tally{Time: time.Since(start)}
-	for c := range tallies {
-		for _, t := range tallies[c] {
-			sum.Sent += t.Sent
-			sum.Completed += t.Completed
-			sum.Lost += t.Lost
-			sum.Noerror += t.Noerror
-			sum.Latency += t.Latency
-		}
+	for _, t := range tallies {
+		sum.add(t)
 	}
 	return sum, nil
 }
 
-// ask sends one query after the other as long as more says so, from the first of the list on.
-func (s *streams) ask(conn *quic.Conn, first int, t *tally, more func() bool) error {
-	buf := make([]byte, 2+datagramSize)
-	for i := first; more(); i++ {
-		begun := time.Now()
-		t.Sent++
-		code, err := exchange(conn, s.queries[i%len(s.queries)], buf, begun)
-		if err != nil {
-			if conn.Context().Err() != nil {
-				return fmt.Errorf("%s closed a connection: %w", s.addr, err)
-			}
-			t.Lost++
-			continue
-		}
-		t.Completed++
-		t.Latency += time.Since(begun)
-		if code == 0 {
-			t.Noerror++
-		}
-	}
-	return nil
-}
-
 var errNoResponse = errors.New("what is on the stream is no response to the query")
 
-// exchange asks one query, and returns the RCODE of the response. buf is for that.
-func exchange(conn *quic.Conn, query, buf []byte, begun time.Time) (code int, err error) {
-	ctx, cancel := context.WithDeadline(context.Background(), begun.Add(quicPatience))
-	defer cancel()
-	stream, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := stream.SetDeadline(begun.Add(quicPatience)); err != nil {
-		return 0, err
-	}
-	if _, err := stream.Write(query); err != nil {
-		return 0, err
-	}
-	if err := stream.Close(); err != nil {
-		return 0, err
-	}
-	n, err := io.ReadFull(stream, buf)
-	if !errors.Is(err, io.ErrUnexpectedEOF) { // the end of the stream is within buf, and behind something
-		stream.CancelRead(0)
-		return 0, errors.Join(err, errNoResponse)
-	}
-	return checkResponse(buf[:n], query)
-}
-
-// checkResponse returns the RCODE of a response behind its length, if it is one to the query.
+// checkResponse returns the RCODE of a response, if it is one to the query.
 func checkResponse(response, query []byte) (code int, err error) {
-	if len(response) < len(query) || int(binary.BigEndian.Uint16(response)) != len(response)-2 {
-		return 0, errNoResponse
-	}
-	response, query = response[2:], query[2:]
-	if response[0] != 0 || response[1] != 0 || response[2]&0x80 == 0 || !bytes.Equal(response[headerSize:len(query)], query[headerSize:]) {
+	if len(response) < len(query) || response[0] != 0 || response[1] != 0 || response[2]&0x80 == 0 || !bytes.Equal(response[headerSize:len(query)], query[headerSize:]) {
 		return 0, errNoResponse
 	}
 	return rcode(response), nil

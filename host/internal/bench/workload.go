@@ -13,7 +13,7 @@ type workload struct {
 	name   string
 	title  string
 	target target
-	// prepare returns a list of names and the arguments of dnsperf. The workload quic has no use for such.
+	// prepare returns a list of names and the arguments of dnsperf. Over HTTPS and QUIC, streams asks.
 	prepare func(l *lists, seconds int) (list string, args []string, err error)
 }
 
@@ -48,7 +48,7 @@ var workloads = []workload{
 	}},
 	{"tcp", "the same, over TCP", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "tcp"}, nil }},
 	{overTLS, "the same, over TLS", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "dot"}, nil }},
-	{overHTTPS, "the same, over HTTPS", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "doh"}, nil }},
+	{overHTTPS, "the same, over HTTPS", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
 	{overQUIC, "the same, over QUIC", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
 	{memory, "MiB for 100,000 more cached answers", target{most: 20}, nil},
 	{"uniform", "100,000 cached names, evenly", target{ratio: 1}, func(l *lists, _ int) (string, []string, error) { return l.uniform, nil, nil }},
@@ -86,8 +86,8 @@ func (w *workload) run(o *options, l *lists, s *server, port int, upstreams []*u
 		if err != nil {
 			return perf{}, err
 		}
-		if w.name == overQUIC {
-			return askStreams(port, list, o.seconds)
+		if w.name == overQUIC || w.name == overHTTPS {
+			return askStreams(w.name, port, list, o.seconds)
 		}
 		return runDnsperf(port, list, append(args, "-l", strconv.Itoa(o.seconds))...)
 	})
