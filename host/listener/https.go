@@ -64,7 +64,7 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 	config := l.keeper.server(l.turns.take, alpnHTTP2, alpnHTTP1)
 	l.serveStreams(ctx, &all, l.httpsIn, config, func(c *connection) {
 		if below := c.handOver(); ready.put(c.conn) {
-			<-below.closed
+			below.out.run()
 		}
 	})
 	if l.leaving.Load() {
@@ -75,10 +75,10 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 	all.Wait()
 }
 
-// handOver leaves the connection to who has its own way with it, until it is closed.
+// handOver leaves the connection to who has its own way with it, until it is closed. What is written is sent by who handed it over.
 func (c *connection) handOver() *beneath {
 	below := c.conn.(*tls.Conn).NetConn().(*beneath)
-	below.wait, below.closed, below.member = nil, make(chan struct{}), &c.member
+	below.wait, below.member, below.out = nil, &c.member, newGatherer(c.socket, c.listener.writeTimeout)
 	c.handed.Store(true)
 	c.socket.SetDeadline(time.Time{}) //nolint:errcheck // then what comes fails as well
 	return below
