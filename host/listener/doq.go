@@ -44,6 +44,7 @@ func (l *Listener) serveQUIC(ctx, work context.Context) {
 			}
 			g.begin()
 			streams.Go(func() {
+				deepen()
 				defer l.quicIn.survive()
 				defer g.end()
 				ended := false
