@@ -49,15 +49,11 @@ func (g *gatherer) write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end has run return when all that was written is sent, or lingerTime is over. It may be called more than once.
+// end has run return when all that was written is sent, or can't be. It may be called more than once.
 func (g *gatherer) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ended {
-		return
-	}
 	g.ended = true
-	g.conn.SetWriteDeadline(time.Now().Add(min(g.timeout, lingerTime))) //nolint:errcheck // then the write fails as well
 	g.changed.Broadcast()
 }
 
@@ -78,10 +74,8 @@ func (g *gatherer) run() {
 		}
 		sending, g.out = g.out, sending[:0]
 		g.changed.Broadcast() // there is room
-		if !g.ended {
-			g.conn.SetWriteDeadline(time.Now().Add(g.timeout)) //nolint:errcheck // then the write fails as well
-		}
 		g.mu.Unlock()
+		g.conn.SetWriteDeadline(time.Now().Add(g.timeout)) //nolint:errcheck // then the write fails as well
 		if _, err := g.conn.Write(sending); err != nil {
 			g.mu.Lock()
 			g.err = err

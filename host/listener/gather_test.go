@@ -80,12 +80,12 @@ func TestGathererBounds(t *testing.T) {
 	})
 }
 
-// TestGathererEnd: the end does not wait for a client that takes nothing, nor does who waits for room.
+// TestGathererEnd: at the end, a client has as long as ever to take what is there, and no longer; who waits for room does not.
 func TestGathererEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, _, done := gathering(t)
-		g.timeout = time.Hour
 		waiting := make(chan error)
+		start := time.Now()
 		go func() {
 			for {
 				if _, err := g.write(make([]byte, gathered)); err != nil {
@@ -95,14 +95,13 @@ func TestGathererEnd(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		start := time.Now()
 		g.end()
-		if err := <-waiting; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("who waits for room: got %v, want %v", err, net.ErrClosed)
+		if err := <-waiting; !errors.Is(err, net.ErrClosed) || time.Since(start) > 0 {
+			t.Errorf("who waits for room: got %v after %v, want %v at once", err, time.Since(start), net.ErrClosed)
 		}
 		<-done
-		if got := time.Since(start); got != lingerTime {
-			t.Errorf("it took %v, want %v", got, lingerTime)
+		if got := time.Since(start); got != g.timeout {
+			t.Errorf("it took %v, want %v", got, g.timeout)
 		}
 	})
 }
