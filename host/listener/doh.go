@@ -62,7 +62,6 @@ var (
 
 // ServeHTTP implements http.Handler.
 func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	deepen()
 	m := r.Context().Value(memberKey{}).(*member)
 	m.begin()
 	defer m.end()
@@ -108,6 +107,7 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 		p.write(w)
 		return
 	}
+	deepen() // now, since requests whose content does not come need no such stack
 	j := h.in.jobs.get()
 	defer h.in.jobs.put(j)
 	out, p := h.answer(j, r, m, msg)
