@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
@@ -50,7 +51,11 @@ func parseAll(text string) (all []netip.AddrPort) {
 func FuzzParseResolvConf(f *testing.F) {
 	f.Add([]byte("nameserver [127.0.0.53]:15355\nnameserver fe80::1%eth0\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		servers, _ := parseResolvConf(text)
+		if len(text) > maxResolvConf {
+			return
+		}
+		var servers []netip.AddrPort
+		fuzzing.Bounded(t, len(text), 8<<10, func() { servers, _ = parseResolvConf(text) })
 		for i, s := range servers {
 			if !s.IsValid() || s.Port() == 0 || slices.Contains(servers[:i], s) {
 				t.Errorf("server %v", s)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestFuzz: a target stops after its executions or its time, one that fails leaves its input beside it, and the fuzzer sees where an input goes.
+func TestFuzz(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write(t, "go.mod", "module example.com/m\n\ngo 1.25\n")
+	write(t, "p/p_test.go", `package p
+
+import "testing"
+
+func FuzzFine(f *testing.F) {
+	f.Add([]byte("a"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, c := range b { // each length is another way
+			if c == 'x' {
+				t.Log("seen")
+			}
+		}
+	})
+}
+
+func FuzzFails(f *testing.F) {
+	f.Add([]byte("a"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) != 1 {
+			t.Error("not one octet")
+		}
+	})
+}
+`)
+	b, err := newBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := filepath.Join(dir, "cache")
+	for _, tt := range []struct {
+		name  string
+		fuzz  string
+		d     time.Duration
+		most  int64
+		fails bool
+	}{
+		{"so many executions", "FuzzFine", time.Hour, 500, false},
+		{"so much time", "FuzzFine", 10 * time.Millisecond, 0, false},
+		{"whichever comes first", "FuzzFine", 10 * time.Millisecond, 1 << 40, false},
+		{"an input that fails", "FuzzFails", time.Hour, 1 << 40, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out, err := b.fuzz(target{"./p", tt.fuzz}, cache, tt.d, tt.most)
+			if (err != nil) != tt.fails {
+				t.Fatalf("got %v, want an error: %v\n%s", err, tt.fails, out)
+			}
+			if got := executions(out); tt.most == 500 && got != 500 {
+				t.Errorf("got %d executions, want 500\n%s", got, out)
+			}
+			if strings.Contains(string(out), "not built with coverage") {
+				t.Errorf("got\n%s", out)
+			}
+		})
+	}
+	if found, err := filepath.Glob("p/testdata/fuzz/FuzzFails/*"); err != nil || len(found) != 1 {
+		t.Errorf("inputs that failed: got %q, %v, want one", found, err)
+	}
+	if found, err := filepath.Glob(filepath.Join(cache, "p/FuzzFine/*")); err != nil || len(found) == 0 {
+		t.Errorf("inputs of interest: got %q, %v, want some", found, err)
+	}
+	if _, err := b.fuzz(target{"./q", "FuzzFine"}, cache, time.Second, 0); err == nil {
+		t.Error("a package that is not there: got no error")
+	}
+	if err := b.remove(); err != nil {
+		t.Error(err)
+	}
+}
