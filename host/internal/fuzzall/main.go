@@ -52,6 +52,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	fmt.Printf("%d targets for %v, %d at a time\n", len(targets), *fuzztime, *workers)
 	built, err := newBinaries()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -34,8 +34,8 @@ const allocated = "/gc/heap/allocs:bytes"
 // more CPU time than 100 ms and a microsecond for each octet. f is called again if it seems to be either, and must do the same then.
 // Bounded costs two microseconds, so that it can be in each execution of a fuzz target.
 func Bounded(tb testing.TB, size, constant int, f func()) {
-	tb.Helper()
 	if err := check(size, constant, f); err != nil {
+		tb.Helper() // here, as it takes longer than all else
 		tb.Error(err)
 	}
 }
