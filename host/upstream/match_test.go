@@ -479,7 +479,7 @@ func FuzzReceive(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	const constant = 2*readSize + keepBuffer + message.MaxSize + 4<<10 // buffers for UDP and TCP; a message may say that it is as large as can be; the exchange
+	const constant = 2*readSize + keepBuffer + message.MaxSize + 16<<10 // buffers for UDP and TCP; a message may say that it is as large as can be; the exchange
 	receive := func(octets []byte) (udp, tcp *try) {
 		x := newExchange(g)
 		x.query, x.ended = q, true

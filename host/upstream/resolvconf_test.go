@@ -25,6 +25,9 @@ func TestParseResolvConf(t *testing.T) {
 		{"scope id", "nameserver fe80::1%eth0", "[fe80::1%eth0]:53", ""},
 		{"twice", "nameserver 192.0.2.1\nnameserver [192.0.2.1]:53", "192.0.2.1:53", ""},
 		{"invalid", "nameserver dns\nnameserver\nnameserver tcp://192.0.2.1\nnameserver 192.0.2.1", "192.0.2.1:53", "dns tcp://192.0.2.1"},
+		{"longest", "nameserver [2001:db8:1111:2222:3333:4444:192.168.100.100%interface-names]:65535",
+			"[2001:db8:1111:2222:3333:4444:c0a8:6464%interface-names]:65535", ""},
+		{"too long", "nameserver " + strings.Repeat("1", 81) + "\nnameserver 192.0.2.1", "192.0.2.1:53", strings.Repeat("1", 80) + "..."},
 		{"windows lines", "nameserver 192.0.2.1\r\n", "192.0.2.1:53", ""},
 		{"empty", "", "", ""},
 	}
@@ -50,6 +53,7 @@ func parseAll(text string) (all []netip.AddrPort) {
 
 func FuzzParseResolvConf(f *testing.F) {
 	f.Add([]byte("nameserver [127.0.0.53]:15355\nnameserver fe80::1%eth0\n"))
+	f.Add([]byte("nameserver f" + strings.Repeat("\xDD", 2000))) // each error about it is quoted: 70 times its size, once
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if len(text) > maxResolvConf {
 			return
