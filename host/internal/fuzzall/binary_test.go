@@ -14,7 +14,10 @@ func TestFuzz(t *testing.T) {
 	write(t, "go.mod", "module example.com/m\n\ngo 1.25\n")
 	write(t, "p/p_test.go", `package p
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 func FuzzFine(f *testing.F) {
 	f.Add([]byte("a"))
@@ -35,6 +38,24 @@ func FuzzFails(f *testing.F) {
 		}
 	})
 }
+
+func FuzzEnds(f *testing.F) {
+	f.Add([]byte("a"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) != 1 {
+			os.Exit(2)
+		}
+	})
+}
+
+func FuzzEndsOnce(f *testing.F) {
+	f.Add([]byte("a"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) != 1 && os.Mkdir("once", 0o700) == nil {
+			os.Exit(2)
+		}
+	})
+}
 `)
 	b, err := newBinaries()
 	if err != nil {
@@ -52,6 +73,8 @@ func FuzzFails(f *testing.F) {
 		{"so much time", "FuzzFine", 10 * time.Millisecond, 0, false},
 		{"whichever comes first", "FuzzFine", 10 * time.Millisecond, 1 << 40, false},
 		{"an input that fails", "FuzzFails", time.Hour, 1 << 40, true},
+		{"an input that ends the process", "FuzzEnds", time.Hour, 1 << 40, true},
+		{"one that does so once, as when the machine is busy", "FuzzEndsOnce", time.Hour, 1 << 40, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, err := b.fuzz(target{"./p", tt.fuzz}, cache, tt.d, tt.most)
@@ -66,8 +89,10 @@ func FuzzFails(f *testing.F) {
 			}
 		})
 	}
-	if found, err := filepath.Glob("p/testdata/fuzz/FuzzFails/*"); err != nil || len(found) != 1 {
-		t.Errorf("inputs that failed: got %q, %v, want one", found, err)
+	for name, want := range map[string]int{"FuzzFails": 1, "FuzzEnds": 1, "FuzzEndsOnce": 0} {
+		if found, err := filepath.Glob("p/testdata/fuzz/" + name + "/*"); err != nil || len(found) != want {
+			t.Errorf("%s: inputs that failed: got %q, %v, want %d", name, found, err, want)
+		}
 	}
 	if found, err := filepath.Glob(filepath.Join(cache, "p/FuzzFine/*")); err != nil || len(found) == 0 {
 		t.Errorf("inputs of interest: got %q, %v, want some", found, err)
