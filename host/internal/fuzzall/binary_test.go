@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,53 +11,10 @@ import (
 // TestFuzz: a target stops after its executions or its time, one that fails leaves its input beside it, and the fuzzer sees where an input goes.
 func TestFuzz(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/module")); err != nil { // as inputs that fail are written beside the targets
+		t.Fatal(err)
+	}
 	t.Chdir(dir)
-	write(t, "go.mod", "module example.com/m\n\ngo 1.25\n")
-	write(t, "p/p_test.go", `package p
-
-import (
-	"os"
-	"testing"
-)
-
-func FuzzFine(f *testing.F) {
-	f.Add([]byte("a"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, c := range b { // each length is another way
-			if c == 'x' {
-				t.Log("seen")
-			}
-		}
-	})
-}
-
-func FuzzFails(f *testing.F) {
-	f.Add([]byte("a"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) != 1 {
-			t.Error("not one octet")
-		}
-	})
-}
-
-func FuzzEnds(f *testing.F) {
-	f.Add([]byte("a"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) != 1 {
-			os.Exit(2)
-		}
-	})
-}
-
-func FuzzEndsOnce(f *testing.F) {
-	f.Add([]byte("a"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) != 1 && os.Mkdir("once", 0o700) == nil {
-			os.Exit(2)
-		}
-	})
-}
-`)
 	b, err := newBinaries()
 	if err != nil {
 		t.Fatal(err)
