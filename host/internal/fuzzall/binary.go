@@ -61,14 +61,14 @@ func (b *binaries) of(dir string) (string, error) {
 	return path()
 }
 
-// fuzz runs a target for the time d, or until it has had so many executions if most is not 0, and returns what it says. The inputs that it begins
+// fuzz runs a target for the time d, or until ctx ends, or until it has had so many executions if most is above 0, and returns what it says. The inputs that it begins
 // with, and those that it finds, are in the directory cache.
-func (b *binaries) fuzz(t target, cache string, d time.Duration, most int64) ([]byte, error) {
+func (b *binaries) fuzz(ctx context.Context, t target, cache string, d time.Duration, most int64) ([]byte, error) {
 	path, err := b.of(t.dir)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	limit := d.String()
 	if most > 0 { // there is one limit only, so that the time is kept here

@@ -6,10 +6,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -58,20 +60,22 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // upon which what has been done is written down
+	defer stop()
 	queue := make(chan target)
 	var wg sync.WaitGroup
-	var mu sync.Mutex // guards failed, sums and the output
-	failed := 0
+	var mu sync.Mutex // guards passed, failed, sums and the output
+	passed, failed := 0, 0
 	for range *workers {
 		wg.Go(func() {
 			for t := range queue {
 				mu.Lock()
 				left := *goal - sums[t]
 				mu.Unlock()
-				if *goal > 0 && left <= 0 {
+				if *goal > 0 && left <= 0 || ctx.Err() != nil {
 					continue
 				}
-				out, err := built.fuzz(t, inputs.cache, *fuzztime, left)
+				out, err := built.fuzz(ctx, t, inputs.cache, *fuzztime, left)
 				mu.Lock()
 				if err == nil {
 					sums[t] += executions(out)
@@ -80,7 +84,9 @@ func main() {
 						err = sums.write(*ledgerPath)
 					}
 				}
-				if err != nil {
+				if err == nil {
+					passed++
+				} else {
 					failed++
 					fmt.Printf("FAIL %s %s: %v\n%s\n", t.dir, t.name, err, out)
 				}
@@ -93,7 +99,7 @@ func main() {
 	}
 	close(queue)
 	wg.Wait()
-	fmt.Printf("%d passed, %d failed\n", len(targets)-failed, failed)
+	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	err = built.remove()
 	if *ledgerPath != "" {
 		err = errors.Join(err, saveAll(inputs))
