@@ -490,7 +490,7 @@ func FuzzReceive(f *testing.F) {
 		k := &socket{server: udp.server, conn: &reader{packets: [][]byte{octets}}, opened: time.Now()}
 		k.add(udp, &x.random, k.opened)
 		udp.id = 7
-		k.table = [len(k.table)]place{7: {try: udp, id: 7, used: true}}
+		k.table = [len(k.table)]place{7: {id: 7, nth: 1}}
 		k.read()
 		tcp = &x.tries[1]
 		tcp.server = udp.server
