@@ -5,6 +5,9 @@ GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CONFIG        ?= config.toml
 FUZZTIME      ?= 10m
+WORKERS       ?= 2
+TARGETS       ?= .
+GOAL          ?= 0
 EQUAL         ?= 1000000
 BENCH         ?= .
 COUNT         ?= 1
@@ -34,8 +37,8 @@ race: filters ## the same under the race detector; needs a C compiler
 equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
 	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
 
-fuzz: ## each fuzz target for FUZZTIME, two at a time; LEDGER is a file that executions are added up in, and then the corpus is written too
-	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME) -ledger "$(LEDGER)"
+fuzz: ## each fuzz target for FUZZTIME, WORKERS at a time, or those whose package and name match TARGETS; with LEDGER, a file, executions are added up there, up to GOAL for each, and the corpus is written too
+	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME) -workers $(WORKERS) -run '$(TARGETS)' -goal $(GOAL) -ledger "$(LEDGER)"
 
 bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.txt
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -213,7 +214,12 @@ func FuzzStore(f *testing.F) {
 	config := preset("acs", func(c *Config) { c.ServfailTTL = 5e9 })
 	f.Fuzz(func(t *testing.T, octets []byte, age uint32) {
 		var r, again message.Response
-		if r.Parse(slices.Clone(octets), &q.Question) != nil {
+		var err error
+		fuzzing.Bounded(t, len(octets), 1<<10, func() {
+			r = message.Response{}
+			err = r.Parse(slices.Clone(octets), &q.Question)
+		})
+		if err != nil {
 			return
 		}
 		d := config.decide(&r)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -513,7 +514,9 @@ func FuzzSnapshot(f *testing.F) {
 		clk := func() time.Time { return epoch.Add(time.Second) }
 		plain := New("test", small(), silent(), Env{Now: clk})
 		defer plain.Close()
-		plain.readSnapshot(t.Context(), bytes.NewReader(octets)) //nolint:errcheck // nearly all is damaged
+		fuzzing.Bounded(t, len(octets), 2*maxBlock, func() { // the buffer for a block
+			plain.readSnapshot(t.Context(), bytes.NewReader(octets)) //nolint:errcheck // nearly all is damaged
+		})
 		if len(octets) > maxBlock {
 			return
 		}

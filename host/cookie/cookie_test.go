@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/weirdns/weir/host/internal/fuzzing"
 )
 
 func unhex(tb testing.TB, s string) []byte {
@@ -178,14 +180,16 @@ func TestAnswerAllocations(t *testing.T) {
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte{}, []byte{192, 0, 2, 1}, int64(0))
 	f.Add(make([]byte, Size), make([]byte, 16), int64(1<<32))
+	j := Generate()
 	f.Fuzz(func(t *testing.T, option, address []byte, at int64) {
 		client, _ := netip.AddrFromSlice(address)
 		if !client.IsValid() {
 			client = netip.IPv6Unspecified()
 		}
-		j, now := Generate(), time.Unix(at, 0)
+		now := time.Unix(at, 0)
 		var answer, again [Size]byte
-		state := j.Answer(&answer, option, client, now)
+		var state State
+		fuzzing.Bounded(t, 0, 1<<10, func() { state = j.Answer(&answer, option, client, now) })
 		if (state == Malformed) == WellFormed(option) {
 			t.Fatalf("%x is %v", option, state)
 		}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirdns/weir/host/inherit"
+	"github.com/weirdns/weir/host/internal/fuzzing"
 )
 
 // pathVariable has the test binary connect to a path, as whatever user it runs.
@@ -398,34 +399,39 @@ func FuzzReceive(f *testing.F) {
 	}
 	f.Add([]byte{}, uint8(0))
 	f.Add([]byte("null"), uint8(200))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { unix.Close(pair[0]) })
+	file := os.NewFile(uintptr(pair[1]), "")
+	conn, err := net.FileConn(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { conn.Close() })
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { null.Close() })
+	var fds [253]int // Linux takes no more at once
+	for i := range fds {
+		fds[i] = int(null.Fd())
+	}
 	f.Fuzz(func(t *testing.T, octets []byte, count uint8) {
-		if len(octets) > 2*maxMessage || count > 253 {
-			t.Skip()
+		if len(octets) > 2*maxMessage || int(count) > len(fds) {
+			return
 		}
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(pair[0])
-		file := os.NewFile(uintptr(pair[1]), "")
-		conn, err := net.FileConn(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		null, err := os.Open(os.DevNull)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer null.Close()
-		fds := make([]int, count)
-		for i := range fds {
-			fds[i] = int(null.Fd())
-		}
-		if err := unix.Sendmsg(pair[0], octets, unix.UnixRights(fds...), nil, 0); err != nil {
-			t.Skip(err)
-		}
-		m, files, err := channel{conn.(*net.UnixConn)}.receive(helloTimeout)
+		var m message
+		var files []*os.File
+		var err error
+		fuzzing.Bounded(t, len(octets), 2*maxMessage+int(count)<<10, func() { // the buffer, and what Go has for each file
+			closeAll(files)
+			if err = unix.Sendmsg(pair[0], octets, unix.UnixRights(fds[:count]...), nil, 0); err == nil {
+				m, files, err = channel{conn.(*net.UnixConn)}.receive(helloTimeout)
+			}
+		})
 		if err != nil && len(files) > 0 || err == nil && m.Weir != version {
 			t.Errorf("got %+v, %d files, %v", m, len(files), err)
 		}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 	mt "github.com/weirdns/weir/host/message/messagetest"
 )
@@ -461,9 +462,13 @@ func FuzzDoH(f *testing.F) {
 		if len(rawQuery) > maxURL {
 			return
 		}
-		r := &http.Request{Method: method, URL: &url.URL{RawQuery: rawQuery}, Header: http.Header{"Content-Type": {contentType}},
-			Body: io.NopCloser(iotestOneByte{bytes.NewReader(body)}), ContentLength: -1}
-		msg, p := decodeRequest(r)
+		r := &http.Request{Method: method, URL: &url.URL{RawQuery: rawQuery}, Header: http.Header{"Content-Type": {contentType}}, ContentLength: -1}
+		var msg []byte
+		var p *problem
+		fuzzing.Bounded(t, len(rawQuery)+len(body), 2*jobQuery, func() {
+			r.Body = io.NopCloser(iotestOneByte{bytes.NewReader(body)})
+			msg, p = decodeRequest(r)
+		})
 		switch {
 		case p != nil && (p.status < 400 || p.status > 499 || p.text == ""):
 			t.Fatalf("got the problem %+v", p)
@@ -491,7 +496,12 @@ func FuzzJSONParameters(f *testing.F) {
 	f.Add(`name=a\.b\032c.example&type=65535`)
 	f.Add("name=" + strings.Repeat("a.", 127) + "&type=any")
 	f.Fuzz(func(t *testing.T, rawQuery string) {
-		msg, err := jsonQuery(rawQuery)
+		if len(rawQuery) > maxURL {
+			return
+		}
+		var msg []byte
+		var err error
+		fuzzing.Bounded(t, len(rawQuery), 8<<10, func() { msg, err = jsonQuery(rawQuery) })
 		if err != nil {
 			return
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 	mt "github.com/weirdns/weir/host/message/messagetest"
 )
@@ -208,9 +209,15 @@ func FuzzProxyHeader(f *testing.F) {
 	}
 	from := netip.MustParseAddrPort("198.51.100.1:4000")
 	f.Fuzz(func(t *testing.T, octets []byte) {
-		rest, client, err := cutProxyHeader(octets, from)
-		stream := bytes.NewReader(octets)
-		again, errAgain := readProxyHeader(stream, from)
+		var rest []byte
+		var stream *bytes.Reader
+		var client, again netip.AddrPort
+		var err, errAgain error
+		fuzzing.Bounded(t, 0, 2*maxProxyHeader, func() {
+			rest, client, err = cutProxyHeader(octets, from)
+			stream = bytes.NewReader(octets)
+			again, errAgain = readProxyHeader(stream, from)
+		})
 		if (err == nil) != (errAgain == nil) {
 			t.Fatalf("a datagram: %v, a connection: %v", err, errAgain)
 		}

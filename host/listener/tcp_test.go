@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 	mt "github.com/weirdns/weir/host/message/messagetest"
 )
@@ -475,19 +476,21 @@ func FuzzFraming(f *testing.F) {
 			}
 			chunks, rest = append(chunks, rest[:n]), rest[n:]
 		}
-		c, _ := scriptedAt(l, chunks...)
-		for i := 0; ; i++ {
-			msg, err := c.next()
-			if err != nil {
-				if i != len(want) || errors.Is(err, errLengthZero) != zero {
-					t.Fatalf("got %d messages and %v, want %d, a length of zero: %v", i, err, len(want), zero)
+		fuzzing.Bounded(t, len(stream), 4*readSize, func() {
+			c, _ := scriptedAt(l, slices.Clone(chunks)...)
+			for i := 0; ; i++ {
+				msg, err := c.next()
+				if err != nil {
+					if i != len(want) || errors.Is(err, errLengthZero) != zero {
+						t.Fatalf("got %d messages and %v, want %d, a length of zero: %v", i, err, len(want), zero)
+					}
+					return
 				}
-				return
+				if i >= len(want) || !bytes.Equal(msg, want[i]) {
+					t.Fatalf("message %d: got %x", i, msg)
+				}
 			}
-			if i >= len(want) || !bytes.Equal(msg, want[i]) {
-				t.Fatalf("message %d: got %x", i, msg)
-			}
-		}
+		})
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 	mt "github.com/weirdns/weir/host/message/messagetest"
 )
@@ -18,7 +19,12 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		before := bytes.Clone(msg)
 		var q message.Query
-		rcode, ok := q.Parse(msg)
+		var rcode uint16
+		var ok bool
+		fuzzing.Bounded(t, len(msg), 1<<10, func() {
+			q = message.Query{}
+			rcode, ok = q.Parse(msg)
+		})
 		if !bytes.Equal(msg, before) {
 			t.Fatal("Parse changed the query")
 		}
@@ -59,8 +65,12 @@ func FuzzResponse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, msg []byte, limit uint16, edns bool) {
 		var r message.Response
-		msg = bytes.Clone(msg)
-		if r.Parse(msg, mt.Asked()) != nil {
+		var err error
+		fuzzing.Bounded(t, len(msg), 1<<10, func() {
+			r = message.Response{}
+			err = r.Parse(bytes.Clone(msg), mt.Asked())
+		})
+		if err != nil {
 			return
 		}
 		if len(r.EDE) > 512 || r.RCODE > 4095 || r.Class > message.ClassOther {
@@ -109,8 +119,13 @@ func FuzzName(f *testing.F) {
 		if off < 0 {
 			return
 		}
-		name, end, err := message.AppendName([]byte("?"), msg, off)
-		checkEnd, checkErr := message.CheckName(msg, off)
+		var name []byte
+		var end, checkEnd int
+		var err, checkErr error
+		fuzzing.Bounded(t, 0, 1<<10, func() { // whatever the message has, names have 255 octets
+			name, end, err = message.AppendName([]byte("?"), msg, off)
+			checkEnd, checkErr = message.CheckName(msg, off)
+		})
 		if !errors.Is(err, checkErr) || err == nil && end != checkEnd {
 			t.Fatalf("AppendName: %d, %v; checkName: %d, %v", end, err, checkEnd, checkErr)
 		}
@@ -145,9 +160,11 @@ func FuzzRestored(f *testing.F) {
 	for _, r := range mt.Responses() {
 		f.Add(r.Octets, []byte("\x01a\x00"))
 	}
+	var from message.Query
+	from.Parse(mt.Canary())
+	room := append(make([]byte, 0, 2*message.MaxSize), '?')
 	f.Fuzz(func(t *testing.T, msg, name []byte) {
-		var q, from message.Query
-		from.Parse(mt.Canary())
+		var q message.Query
 		if !q.SetQuestion(&from, nil, name, message.TypeA, message.ClassIN) {
 			return
 		}
@@ -156,7 +173,9 @@ func FuzzRestored(f *testing.F) {
 			return
 		}
 		before := bytes.Clone(r.Message)
-		out, err := r.AppendRestored([]byte("?"), mt.Asked(), &q.Question)
+		var out []byte
+		var err error
+		fuzzing.Bounded(t, len(msg)+len(name), 1<<10, func() { out, err = r.AppendRestored(room, mt.Asked(), &q.Question) })
 		if out[0] != '?' || !bytes.Equal(r.Message, before) {
 			t.Fatal("AppendRestored changed what it must not")
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/host/cookie"
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -326,7 +327,9 @@ func FuzzFindCookie(f *testing.F) {
 	f.Add(withCookie(withCookie(opt, nil, nil)[:headOPT+3], nil, nil))
 	f.Add([]byte{0, 0, 41, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 10, 0xFF, 0xFF})
 	f.Fuzz(func(t *testing.T, tail []byte) {
-		option, ok := findCookie(tail)
+		var option []byte
+		var ok bool
+		fuzzing.Bounded(t, 0, 1<<10, func() { option, ok = findCookie(tail) })
 		if !ok {
 			return
 		}
@@ -352,17 +355,23 @@ func FuzzCookieResponse(f *testing.F) {
 	f.Add(withCookie(answer(sent, ip1), []byte("12345678"), []byte("-server-")))
 	f.Add(bad(withCookie(answer(sent, ip1), k.client[:], nil)))
 	f.Fuzz(func(t *testing.T, octets []byte) {
-		x := newExchange(g)
-		u := &x.tries[0]
-		u.server, u.edns = k.server, true
-		u.build(q, &x.random, false)
-		u.socket = k
-		u.showCookie(k)
-		u.id = 7
-		if len(octets) < 2 || octets[0] != 0 || octets[1] != 7 {
+		if len(octets) < 2 {
 			return // which the socket does not give to the try
 		}
-		if u.take(bytes.Clone(octets)) == outcomeResponse && !message.Truncated(octets) && !bytes.Contains(octets, k.client[:]) {
+		octets = bytes.Clone(octets)
+		octets[0], octets[1] = 0, 7
+		var outcome outcomeKind
+		fuzzing.Bounded(t, len(octets), readSize+4<<10, func() { // the try's buffer, and the exchange
+			x := newExchange(g)
+			u := &x.tries[0]
+			u.server, u.edns = k.server, true
+			u.build(q, &x.random, false)
+			u.socket = k
+			u.showCookie(k)
+			u.id = 7
+			outcome = u.take(bytes.Clone(octets))
+		})
+		if outcome == outcomeResponse && !message.Truncated(octets) && !bytes.Contains(octets, k.client[:]) {
 			t.Errorf("took %x, without the cookie", octets)
 		}
 	})

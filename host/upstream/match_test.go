@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -478,11 +479,12 @@ func FuzzReceive(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, octets []byte) {
+	const constant = 2*readSize + keepBuffer + message.MaxSize + 16<<10 // buffers for UDP and TCP; a message may say that it is as large as can be; the exchange
+	receive := func(octets []byte) (udp, tcp *try) {
 		x := newExchange(g)
 		x.query, x.ended = q, true
 		x.refs.Store(100)
-		udp := &x.tries[0]
+		udp = &x.tries[0]
 		udp.server = (*g.servers.Load())[0]
 		udp.build(q, &x.random, false)
 		k := &socket{server: udp.server, conn: &reader{packets: [][]byte{octets}}, opened: time.Now()}
@@ -490,16 +492,21 @@ func FuzzReceive(f *testing.F) {
 		udp.id = 7
 		k.table = [len(k.table)]place{7: {id: 7, nth: 1}}
 		k.read()
-		if udp.size != 0 && !message.Answers(octets, 7, &q.Question) {
-			t.Errorf("took %x", octets)
-		}
-		tcp := &x.tries[1]
+		tcp = &x.tries[1]
 		tcp.server = udp.server
 		tcp.build(q, &x.random, false)
 		tcp.id = 7
 		c := &stream{server: udp.server, pending: map[uint16]*try{7: tcp}}
 		_ = c.read(&reader{packets: [][]byte{frame(octets), octets}})
 		c.end(outcomeBroken)
+		return udp, tcp
+	}
+	f.Fuzz(func(t *testing.T, octets []byte) {
+		var udp, tcp *try
+		fuzzing.Bounded(t, len(octets), constant, func() { udp, tcp = receive(octets) })
+		if udp.size != 0 && !message.Answers(octets, 7, &q.Question) {
+			t.Errorf("took %x", octets)
+		}
 		if tcp.size != 0 && !message.EqualName(tcp.in[12:22], q.Name) {
 			t.Errorf("TCP took %x", octets)
 		}

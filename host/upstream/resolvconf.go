@@ -22,6 +22,8 @@ const (
 	watchInterval = 5 * time.Second
 	// maxResolvConf bounds what is read of a resolv.conf, in octets.
 	maxResolvConf = 64 << 10
+	// maxNameserver bounds the address of a nameserver, in octets: [IPv6%interface]:port has at most 69, where the address ends with one of IPv4.
+	maxNameserver = 80
 )
 
 var errNoNameserver = errors.New("has no nameserver line with an address")
@@ -38,6 +40,10 @@ func parseResolvConf(text []byte) (servers []netip.AddrPort, invalid []string) {
 			continue
 		}
 		value := fields[1]
+		if len(value) > maxNameserver {
+			invalid = append(invalid, value[:maxNameserver]+"...")
+			continue
+		}
 		if host, port, ok := strings.Cut(value, "]:"); ok && !strings.Contains(host, ":") {
 			value = strings.TrimPrefix(host, "[") + ":" + port // an IPv4 address in brackets, as OpenBSD has it
 		}

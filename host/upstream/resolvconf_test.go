@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
@@ -24,6 +25,9 @@ func TestParseResolvConf(t *testing.T) {
 		{"scope id", "nameserver fe80::1%eth0", "[fe80::1%eth0]:53", ""},
 		{"twice", "nameserver 192.0.2.1\nnameserver [192.0.2.1]:53", "192.0.2.1:53", ""},
 		{"invalid", "nameserver dns\nnameserver\nnameserver tcp://192.0.2.1\nnameserver 192.0.2.1", "192.0.2.1:53", "dns tcp://192.0.2.1"},
+		{"longest", "nameserver [2001:db8:1111:2222:3333:4444:192.168.100.100%interface-names]:65535",
+			"[2001:db8:1111:2222:3333:4444:c0a8:6464%interface-names]:65535", ""},
+		{"too long", "nameserver " + strings.Repeat("1", 81) + "\nnameserver 192.0.2.1", "192.0.2.1:53", strings.Repeat("1", 80) + "..."},
 		{"windows lines", "nameserver 192.0.2.1\r\n", "192.0.2.1:53", ""},
 		{"empty", "", "", ""},
 	}
@@ -49,8 +53,13 @@ func parseAll(text string) (all []netip.AddrPort) {
 
 func FuzzParseResolvConf(f *testing.F) {
 	f.Add([]byte("nameserver [127.0.0.53]:15355\nnameserver fe80::1%eth0\n"))
+	f.Add([]byte("nameserver f" + strings.Repeat("\xDD", 2000))) // each error about it is quoted: 70 times its size, once
 	f.Fuzz(func(t *testing.T, text []byte) {
-		servers, _ := parseResolvConf(text)
+		if len(text) > maxResolvConf {
+			return
+		}
+		var servers []netip.AddrPort
+		fuzzing.Bounded(t, len(text), 8<<10, func() { servers, _ = parseResolvConf(text) })
 		for i, s := range servers {
 			if !s.IsValid() || s.Port() == 0 || slices.Contains(servers[:i], s) {
 				t.Errorf("server %v", s)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -139,8 +140,13 @@ func FuzzVerdict(f *testing.F) {
 	f.Add(uint64(1<<64-1), uint8(2), []byte{})
 	f.Fuzz(func(t *testing.T, v uint64, phase uint8, memory []byte) {
 		phase = phase%2 + 1
-		octets := []byte("before")
-		got, err := decode(v, phase, grantForward|grantAsk|grantRewrite, []uint16{7, 9}, memory, &octets)
+		var octets []byte
+		var got chain.Verdict
+		var err error
+		fuzzing.Bounded(t, len(memory), 1<<10, func() {
+			octets = []byte("before")
+			got, err = decode(v, phase, grantForward|grantAsk|grantRewrite, []uint16{7, 9}, memory, &octets)
+		})
 		if !bytes.HasPrefix(octets, []byte("before")) {
 			t.Fatalf("the octets are %q", octets)
 		}
@@ -176,6 +182,9 @@ func FuzzFrame(f *testing.F) {
 	wire := append([]byte{0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, "\x03wWw\x07Example\x04test\x00\x00\x01\x00\x01"...)
 	f.Add(wire, []byte{192, 0, 2, 1}, uint64(7), uint16(0), false)
 	f.Add(wire, make([]byte, 16), uint64(1<<63), uint16(3), true)
+	const guard = 64
+	clean := bytes.Repeat([]byte{'?'}, guard+abi.FrameTotal+guard)
+	memory := bytes.Clone(clean)
 	f.Fuzz(func(t *testing.T, wire, client []byte, cookie uint64, rcode uint16, asked bool) {
 		var q message.Query
 		if _, ok := q.Parse(wire); !ok {
@@ -190,13 +199,10 @@ func FuzzFrame(f *testing.F) {
 			c.Response.Upstream = rcode % 4
 			msg, phase = c.Response.Message, abi.PhaseResponse
 		}
-		const guard = 64
-		memory := bytes.Repeat([]byte{'?'}, guard+abi.FrameTotal+guard)
-		writeFrame((*frame)(memory[guard:]), c, []uint16{1, abi.None, 0})
-		for i := range guard {
-			if memory[i] != '?' || memory[guard+abi.FrameTotal+i] != '?' {
-				t.Fatalf("the octet %d around the frame was written", i)
-			}
+		copy(memory, clean)
+		fuzzing.Bounded(t, 0, 1<<10, func() { writeFrame((*frame)(memory[guard:]), c, []uint16{1, abi.None, 0}) })
+		if !bytes.HasPrefix(memory, clean[:guard]) || !bytes.HasSuffix(memory, clean[:guard]) {
+			t.Fatal("octets around the frame were written")
 		}
 		fr := memory[guard : guard+abi.FrameTotal]
 		le := binary.LittleEndian
@@ -204,10 +210,8 @@ func FuzzFrame(f *testing.F) {
 		if !bytes.Equal(fr[abi.FrameMessage:abi.FrameMessage+size], msg) {
 			t.Error("the message is not the one that was written")
 		}
-		for _, b := range fr[abi.FrameMessage+size:] {
-			if b != '?' {
-				t.Fatal("something was written behind the message")
-			}
+		if behind := fr[abi.FrameMessage+size:]; !bytes.Equal(behind, clean[:len(behind)]) {
+			t.Fatal("something was written behind the message")
 		}
 		if !bytes.Equal(fr[abi.FrameQname:abi.FrameQname+qname], q.Key) || int(le.Uint16(fr[abi.FrameQuestion:])) != headerSize+qname+4 {
 			t.Error("the QNAME is not the one of the query")

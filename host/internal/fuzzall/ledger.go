@@ -19,6 +19,7 @@ type ledger map[target]int64
 const ledgerHead = `# Executions of fuzz targets
 
 Summed over the runs that were told to write them down, with ` + "`make fuzz LEDGER=host/internal/fuzzall/LEDGER.md`" + `: each of them ended without a failure.
+With ` + "`GOAL=10000000`" + ` too, only those targets run that have fewer, until they have as many.
 
 | package | target | executions |
 |---|---|---|

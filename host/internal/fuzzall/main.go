@@ -1,15 +1,17 @@
 // Command fuzzall runs every fuzz target of the module for a time, one after the other on each of a few workers, and keeps what it finds as seeds
-// (go test writes them to testdata/fuzz beside the target). It exits with 1 if any target failed. It begins with the inputs of the
+// (they are written to testdata/fuzz beside the target). It exits with 1 if any target failed. It begins with the inputs of the
 // corpus, and with -ledger it adds the executions of each target that passed to a file, and writes the corpus with what is new.
+// With -goal too, a target that has that many executions in the file is left alone, and others stop there.
 package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -25,6 +27,7 @@ func main() {
 	fuzztime := flag.Duration("fuzztime", 10*time.Minute, "time for each target")
 	workers := flag.Int("workers", 2, "targets at a time")
 	match := flag.String("run", "", "only targets whose directory and name match this expression")
+	goal := flag.Int64("goal", 0, "executions in the ledger at which a target is done; 0: none")
 	ledgerPath := flag.String("ledger", "", "the file that executions are added up in; none by default")
 	corpusPath := flag.String("corpus", "host/internal/fuzzall/corpus.tar.gz", "the file of inputs to begin with")
 	flag.Parse()
@@ -51,21 +54,41 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	fmt.Printf("%d targets for %v, %d at a time\n", len(targets), *fuzztime, *workers)
+	built, err := newBinaries()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // upon which what has been done is written down
+	defer stop()
 	queue := make(chan target)
 	var wg sync.WaitGroup
-	var mu sync.Mutex // guards failed, sums and the output
-	failed := 0
+	var mu sync.Mutex // guards passed, failed, sums and the output
+	passed, failed := 0, 0
 	for range *workers {
 		wg.Go(func() {
 			for t := range queue {
-				out, err := fuzz(t, *fuzztime)
 				mu.Lock()
-				if err != nil {
-					failed++
-					fmt.Printf("FAIL %s %s: %v\n%s\n", t.dir, t.name, err, out)
-				} else {
+				left := *goal - sums[t]
+				mu.Unlock()
+				if *goal > 0 && left <= 0 || ctx.Err() != nil {
+					continue
+				}
+				out, err := built.fuzz(ctx, t, inputs.cache, *fuzztime, left)
+				mu.Lock()
+				if err == nil {
 					sums[t] += executions(out)
 					fmt.Printf("ok   %s %s: %s\n", t.dir, t.name, lastCount(out))
+					if *ledgerPath != "" { // after each, as a long run may be stopped
+						err = sums.write(*ledgerPath)
+					}
+				}
+				if err == nil {
+					passed++
+				} else {
+					failed++
+					fmt.Printf("FAIL %s %s: %v\n%s\n", t.dir, t.name, err, out)
 				}
 				mu.Unlock()
 			}
@@ -76,12 +99,14 @@ func main() {
 	}
 	close(queue)
 	wg.Wait()
-	fmt.Printf("%d passed, %d failed\n", len(targets)-failed, failed)
+	fmt.Printf("%d passed, %d failed\n", passed, failed)
+	err = built.remove()
 	if *ledgerPath != "" {
-		if err := errors.Join(sums.write(*ledgerPath), saveAll(inputs)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+		err = errors.Join(err, saveAll(inputs))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	if failed > 0 {
 		os.Exit(1)
@@ -121,15 +146,6 @@ func find(only *regexp.Regexp) ([]target, error) {
 		return nil
 	})
 	return targets, err
-}
-
-func fuzz(t target, d time.Duration) ([]byte, error) {
-	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), "-fuzzminimizetime", "10x", "-parallel", "1", t.dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil && timeOver(out) {
-		err = nil
-	}
-	return out, err
 }
 
 var overLine = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \([0-9.]+s\)\n +context deadline exceeded\nFAIL\n`)

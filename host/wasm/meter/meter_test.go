@@ -8,6 +8,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 
+	"github.com/weirdns/weir/host/internal/fuzzing"
 	"github.com/weirdns/weir/host/wasm/opcode"
 	"github.com/weirdns/weir/host/wasm/wat"
 )
@@ -275,7 +276,9 @@ func FuzzRewrite(f *testing.F) {
 		if len(module) > 10_000 {
 			return
 		}
-		metered, _, err := Rewrite(module, Options{Enter: []string{"", "f", "run"}})
+		var metered []byte
+		var err error
+		fuzzing.Bounded(t, len(module), 64<<10, func() { metered, _, err = Rewrite(module, Options{Enter: []string{"", "f", "run"}}) })
 		if err != nil || !namesKept(module) {
 			return
 		}
