@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
@@ -51,6 +52,7 @@ func (f *faults) next() error {
 	n, s := f.second, f.setting
 	f.second++
 	set := func(server *upstreamtest.Faulty, fault upstreamtest.Fault) error {
+		f.oracle.history.note(time.Now(), s.name(server), fault.String())
 		if fault != upstreamtest.Healthy {
 			f.count("a server is " + fault.String())
 		}
@@ -83,20 +85,27 @@ func (f *faults) next() error {
 	case 3:
 		return f.badReload()
 	case 4:
-		f.count("resolv.conf is emptied")
+		f.happens("resolv.conf", "emptied")
 		return s.write("resolv.conf", nil)
 	case 6:
-		f.count("resolv.conf is restored")
+		f.happens("resolv.conf", "restored")
 		return s.writeResolvConf()
 	case 7:
 		if n%16 == 7 {
-			f.count("resolv.conf is removed")
+			f.happens("resolv.conf", "removed")
 			return os.Remove(filepath.Join(s.dir, "resolv.conf"))
 		}
 	case 0:
+		f.oracle.history.note(time.Now(), "resolv.conf", "restored")
 		return s.writeResolvConf()
 	}
 	return nil
+}
+
+// happens counts and notes what is done to something.
+func (f *faults) happens(who, what string) {
+	f.count(who + " is " + what)
+	f.oracle.history.note(time.Now(), who, what)
 }
 
 func (f *faults) count(what string) {
@@ -109,6 +118,8 @@ func (f *faults) count(what string) {
 func (f *faults) reload() error {
 	f.count("reload")
 	s := f.setting
+	f.oracle.history.note(time.Now(), "weir", "reloads")
+	defer func() { f.oracle.history.note(time.Now(), "weir", "has reloaded") }()
 	s.Generation++
 	s.newest.Store(int64(s.Generation))
 	if err := s.writeGeneration(); err != nil {
@@ -128,6 +139,8 @@ var mistakes = []string{"[", "nonsense = 1", "[upstream.pair]\nservers = []", "[
 func (f *faults) badReload() error {
 	f.count("bad reload")
 	s := f.setting
+	f.oracle.history.note(time.Now(), "weir", "tries a bad configuration")
+	defer func() { f.oracle.history.note(time.Now(), "weir", "has refused it") }()
 	good, err := os.ReadFile(filepath.Join(s.dir, "weir.toml"))
 	if err != nil {
 		return err

@@ -125,6 +125,10 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		fmt.Fprintf(out, "%-8s %s\n", word, fmt.Sprintf(format, args...))
 	}
 	kinds, excused := make(map[string]int), make(map[string]int)
+	log, err := o.setting.log()
+	if err != nil {
+		fmt.Fprintln(out, "weir's log:", err)
+	}
 	shown := 0
 	for i := range o.failures {
 		failed := &o.failures[i]
@@ -133,9 +137,13 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 			continue
 		}
 		kinds[failed.kind]++
-		if shown++; shown <= 20 {
-			fmt.Fprintf(out, "  %s, %s over %s, asked %s, after %v: %x: %s\n", failed.kind, classNames[failed.class], transportNames[failed.over],
-				failed.at.Format("15:04:05.000"), failed.end.Sub(failed.at).Round(time.Millisecond), failed.wire, failed.said)
+		if shown++; shown > 20 {
+			continue
+		}
+		fmt.Fprintf(out, "  %s, %s over %s, asked %s, after %v: %q: %x: %s\n", failed.kind, classNames[failed.class], transportNames[failed.over],
+			failed.at.Format("15:04:05.000"), failed.end.Sub(failed.at).Round(time.Millisecond), failed.qname(), failed.wire, failed.said)
+		if shown <= 10 {
+			failed.tell(out, &o.history, log)
 		}
 	}
 	for _, why := range slices.Sorted(maps.Keys(excused)) {

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -115,7 +114,7 @@ func Run(ctx context.Context, o Options) error {
 
 // keepLog copies weir's log to where it stays, after a run that somebody will want to understand.
 func (s *setting) keepLog(out io.Writer) error {
-	text, err := os.ReadFile(filepath.Join(s.dir, logFile))
+	text, err := s.log()
 	if err != nil {
 		return err
 	}
