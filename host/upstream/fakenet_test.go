@@ -180,16 +180,19 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 		if answers != nil {
 			messages = answers(query)
 		}
-		for _, msg := range messages {
-			if network == "tcp" {
-				msg = frame(msg)
-			}
-			if delay == 0 {
+		send := func() {
+			for _, msg := range messages {
+				if network == "tcp" {
+					msg = frame(msg)
+				}
 				end.Write(msg)
-				continue
 			}
-			time.AfterFunc(delay, func() { end.Write(msg) })
 		}
+		if delay == 0 {
+			send()
+			continue
+		}
+		time.AfterFunc(delay, send)
 	}
 }
 
