@@ -55,18 +55,29 @@ func TestTurn(t *testing.T) {
 		}
 		s.delay = 30 * ms
 	}
+	breaks := func(s server) {
+		s.stream = func(end net.Conn, nth int) {
+			if nth == 1 {
+				_, _ = readMessage(end, nil)
+				return
+			}
+			silentTCP(end, nth)
+		}
+	}
 	for _, tt := range []struct {
-		name string
-		rtt  time.Duration // of the first, as far as it is known
-		one  func(s server)
-		two  func(s server)
-		took time.Duration
+		name      string
+		transport string
+		rtt       time.Duration // of the first, as far as it is known
+		one       func(s server)
+		two       func(s server)
+		took      time.Duration
 	}{
 		{name: "truncated, and silent over TCP", one: truncates, took: 150 * ms},
 		{name: "slow before, then truncated, and silent over TCP", rtt: 700 * ms, one: truncates, took: budget / 3},
 		{name: "slow before, then lies", rtt: 700 * ms, one: lies, took: budget / 3},
 		{name: "lies late, while the second is waited for", one: func(s server) { lies(s); s.delay = 160 * ms }, two: func(s server) { s.delay = 30 * ms }, took: 180 * ms},
 		{name: "lies late, and somebody guesses at the second", one: func(s server) { lies(s); s.delay = 160 * ms }, two: guessed, took: 180 * ms},
+		{name: "slow before, then breaks the connection, and silent on the next", transport: "tcp", rtt: 700 * ms, one: breaks, took: budget / 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newFakeNet(ip1, ip2)
@@ -74,7 +85,7 @@ func TestTurn(t *testing.T) {
 			if tt.two != nil {
 				n.server(ip2).set(tt.two)
 			}
-			c := Config{Servers: []string{ip1, ip2}, Policy: "sequential", MaxFails: -1}
+			c := Config{Servers: []string{ip1, ip2}, Transport: tt.transport, Policy: "sequential", MaxFails: -1}
 			bubble(t, n, c, func(t *testing.T, g *Group) {
 				(*g.servers.Load())[0].rtt.Store(int64(tt.rtt))
 				got, took := timed(t, g)
