@@ -17,12 +17,14 @@ type faults struct {
 	setting *setting
 	oracle  *oracle
 	second  int
+	plain   pair
+	secure  pair
 	counts  map[string]int
 	order   []string // of counts
 }
 
 func newFaults(s *setting, o *oracle) *faults {
-	return &faults{setting: s, oracle: o, counts: make(map[string]int)}
+	return &faults{setting: s, oracle: o, plain: pair{servers: &s.PairServers}, secure: pair{servers: &s.SecureServers}, counts: make(map[string]int)}
 }
 
 // Those of servers over TLS: there is no UDP to lie over, or to be truncated.
@@ -38,13 +40,28 @@ const sickFor, sickEvery = 3, 10
 // sent to the first one can be sent to the other: nobody could answer when all who know have a fault within the time of a query.
 const turn, rest = 5, 2
 
-// pair makes the fault of a second for a pair of servers.
-func pair(servers *[2]*upstreamtest.Faulty, second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+// leastRest is what is left of rest at least, where a reload takes so long that seconds are short: weir's time for a query, and some more.
+const leastRest = 1900 * time.Millisecond
+
+// pair is two servers of which one is always well.
+type pair struct {
+	servers *[2]*upstreamtest.Faulty
+	bad     [2]bool
+	well    [2]time.Time // since when, if it was bad before
+}
+
+// next makes the fault of a second.
+func (p *pair) next(second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
 	whose := second / (turn + rest) % 2
-	if second%(turn+rest) >= turn {
+	if second%(turn+rest) >= turn || time.Since(p.well[1-whose]) < leastRest {
 		fault = upstreamtest.Healthy
 	}
-	return set(servers[whose], fault)
+	err := set(p.servers[whose], fault)
+	if was := p.bad[whose]; was && fault == upstreamtest.Healthy {
+		p.well[whose] = time.Now()
+	}
+	p.bad[whose] = fault != upstreamtest.Healthy
+	return err
 }
 
 // next makes the faults of the next second.
@@ -61,10 +78,10 @@ func (f *faults) next() error {
 	kinds := int(upstreamtest.Faults) - 1
 	plain, secure := upstreamtest.Fault(1+n%kinds), secureFaults[n%len(secureFaults)]
 	// The two pairs rest at different times, so that there is something each second.
-	if err := pair(&s.PairServers, n, plain, set); err != nil {
+	if err := f.plain.next(n, plain, set); err != nil {
 		return err
 	}
-	if err := pair(&s.SecureServers, n+turn/2, secure, set); err != nil {
+	if err := f.secure.next(n+turn/2, secure, set); err != nil {
 		return err
 	}
 	switch n % sickEvery {

@@ -129,7 +129,7 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 	if err != nil {
 		fmt.Fprintln(out, "weir's log:", err)
 	}
-	shown := 0
+	shown, told := 0, time.Time{}
 	for i := range o.failures {
 		failed := &o.failures[i]
 		if why := o.excuse(failed); why != "" {
@@ -142,8 +142,9 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		}
 		fmt.Fprintf(out, "  %s, %s over %s, asked %s, after %v: %q: %x: %s\n", failed.kind, classNames[failed.class], transportNames[failed.over],
 			failed.at.Format("15:04:05.000"), failed.end.Sub(failed.at).Round(time.Millisecond), failed.qname(), failed.wire, failed.said)
-		if shown <= 10 {
+		if failed.at.Sub(told) > time.Second { // else the circumstances are those of the one before
 			failed.tell(out, &o.history, log)
+			told = failed.at
 		}
 	}
 	for _, why := range slices.Sorted(maps.Keys(excused)) {

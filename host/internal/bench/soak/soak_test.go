@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
@@ -118,6 +120,43 @@ func TestLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However long seconds are, since reloads take their time, one server of a pair has had no fault for long enough when the other one gets some.
+func TestPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers := [2]*upstreamtest.Faulty{{}, {}}
+		p := pair{servers: &servers}
+		random := rand.New(rand.NewPCG(1, 2))
+		var bad [2]time.Time // when each had a fault last
+		var faults [2]int
+		fault := [2]upstreamtest.Fault{}
+		for second := range 1000 {
+			if err := p.next(second, upstreamtest.Slow, func(s *upstreamtest.Faulty, f upstreamtest.Fault) error {
+				whose := slices.Index(servers[:], s)
+				if fault[whose] != upstreamtest.Healthy {
+					bad[whose] = time.Now()
+				}
+				fault[whose] = f
+				if f == upstreamtest.Healthy {
+					return nil
+				}
+				faults[whose]++
+				if other := 1 - whose; fault[other] != upstreamtest.Healthy || time.Since(bad[other]) < leastRest {
+					t.Errorf("second %d: a fault %v after the other one had one", second, time.Since(bad[other]))
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(time.Duration(random.IntN(2000)) * time.Millisecond)
+		}
+		for i, n := range faults {
+			if n < 250 {
+				t.Errorf("server %d had %d seconds of faults of 1000, want some more", i, n)
+			}
+		}
+	})
 }
 
 // All shares are used up, and none is left out.
