@@ -7,10 +7,11 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
-// drift is how much of itself a figure may grow or shrink over the whole run, by the line through all samples.
+// drift is how much of itself a figure may grow or shrink over the whole run, see trend.
 const drift = 0.05
 
 // leastToJudge is the shortest run that says something about that, and about what a machine that is busy with something else can cause: queries that are lost, and
@@ -56,23 +57,34 @@ func (w *watch) forget(before time.Duration) {
 	}
 }
 
-// line returns the first and the last value of the line through points, by least squares.
-func line(x, y []float64) (first, last float64) {
-	n := float64(len(x))
-	if n == 0 {
+// trend returns the level of a figure at the first and at the last sample: the medians of the first third and of the last, on a line that is extended to the
+// ends. While a server has a fault there are several times as many sockets as else, for a second; a line by least squares follows such peaks where they
+// happen to lie at an end, and medians don't, whereas what is never given back raises all that comes after it.
+func trend(y []float64) (first, last float64) {
+	n := max(1, len(y)/3)
+	if len(y) == 0 {
 		return 0, 0
 	}
-	var sx, sy, sxx, sxy float64
-	for i := range x {
-		sx, sy, sxx, sxy = sx+x[i], sy+y[i], sxx+x[i]*x[i], sxy+x[i]*y[i]
+	first, last = median(y[:n]), median(y[len(y)-n:])
+	more := (last - first) / 4 // the middles of those thirds are two thirds of the time apart, and a sixth from the ends
+	return first - more, last + more
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// minutes returns the median of each minute, as text.
+func minutes(at, y []float64) string {
+	var text strings.Builder
+	for from := 0; from < len(at); {
+		to, _ := slices.BinarySearch(at, at[from]+60)
+		fmt.Fprintf(&text, " %.0f", median(y[from:to]))
+		from = to
 	}
-	d := n*sxx - sx*sx
-	if d == 0 {
-		return sy / n, sy / n
-	}
-	slope := (n*sxy - sx*sy) / d
-	base := (sy - slope*sx) / n
-	return base + slope*x[0], base + slope*x[len(x)-1]
+	return text.String()
 }
 
 func (o *oracle) totals() (sent, right int64) {
@@ -170,14 +182,15 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		w.forget(settles)
 	}
 	for i, m := range watched {
-		first, last := line(w.at, w.values[i])
+		first, last := trend(w.values[i])
 		change := 0.0
 		if first != 0 {
 			change = last/first - 1
 		}
 		good := change >= -drift && change <= drift
-		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the line through %d samples from %.0f to %.0f; want ±%.0f%%", m.name, first, last, 100*change,
-			len(w.at), slices.Min(w.values[i]), slices.Max(w.values[i]), 100*drift)
+		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the medians of the first and the last third of %d samples from %.0f to %.0f; want ±%.0f%%",
+			m.name, first, last, 100*change, len(w.at), slices.Min(w.values[i]), slices.Max(w.values[i]), 100*drift)
+		fmt.Fprintf(out, "%-8s medians of each minute:%s\n", "", minutes(w.at, w.values[i]))
 	}
 	return ok
 }
