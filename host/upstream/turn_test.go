@@ -96,3 +96,35 @@ func TestTurn(t *testing.T) {
 		})
 	}
 }
+
+// A server that was fast to open connections and is slow now, since it is busy or further away, is given more time: at once for the queries that wait, and for those
+// after them.
+func TestDialGetsSlower(t *testing.T) {
+	const ms = time.Millisecond
+	for _, tt := range []struct {
+		name    string
+		opening time.Duration
+		want    []string        // of queries, 20 s apart
+		took    []time.Duration // by them
+	}{
+		{"within what it is given", 290 * ms, []string{"NOERROR " + ip1, "NOERROR " + ip1}, []time.Duration{290 * ms, 290 * ms}},
+		{"a little slower", 350 * ms, []string{"NOERROR " + ip1, "NOERROR " + ip1}, []time.Duration{650 * ms, 350 * ms}},
+		{"much slower", 900 * ms, []string{ErrTimeout.Error(), "NOERROR " + ip1}, []time.Duration{budget, 900 * ms}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newFakeNet(ip1)
+			bubble(t, n, Config{Servers: []string{ip1}, Transport: "tcp", MaxFails: -1}, func(t *testing.T, g *Group) {
+				if got, took := timed(t, g); got != "NOERROR "+ip1 || took != 0 {
+					t.Fatalf("at first: got %q in %v, want an answer at once", got, took)
+				}
+				n.server(ip1).set(func(s *fakeServer) { s.opening = tt.opening })
+				for i, want := range tt.want {
+					<-time.After(20 * time.Second) // in which the connection is closed
+					if got, took := timed(t, g); got != want || took != tt.took[i] {
+						t.Errorf("query %d: got %q in %v, want %q in %v", i, got, took, want, tt.took[i])
+					}
+				}
+			})
+		})
+	}
+}
