@@ -20,6 +20,7 @@ import (
 //  3. Close, or the end of Run, ends what it does in the background. It still answers after that, without sharing queries.
 type Cache struct {
 	name    string
+	number  uint64 // of this cache in the process, from 1
 	config  Config
 	next    message.Starter
 	subnets message.SubnetLimits
@@ -50,6 +51,9 @@ type Cache struct {
 
 var _ message.Starter = (*Cache)(nil)
 
+// made is how many caches there have been.
+var made atomic.Uint64
+
 // Env is what a cache takes from its surroundings. The zero value is good.
 type Env struct {
 	Now     func() time.Time // a clock with a monotonic reading; nil is time.Now, and faster than giving that
@@ -68,7 +72,7 @@ const staleMargin = 50 * time.Millisecond
 // upstream; c is valid.
 func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache := &Cache{
-		name: name, config: c, injected: env.Now, metrics: env.Metrics, log: env.Log, subnets: env.Subnets,
+		name: name, number: made.Add(1), config: c, injected: env.Now, metrics: env.Metrics, log: env.Log, subnets: env.Subnets,
 		off:   c.Success.Capacity == 0 && c.Denial.Capacity == 0,
 		store: newStore(&c), fetches: make(chan fetch, maxFetches),
 	}
@@ -81,10 +85,16 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 		cache.snapshots.path = filepath.Join(c.Snapshot, name+snapshotSuffix)
 	}
 	cache.snapshots.identity = env.Identity
+	cache.flights.none.L = &cache.flights.mu
+	cache.flights.spare.New = func() any { return cache.newFlight() }
 	cache.flights.byHash, cache.flights.told = make(map[uint64]*flight), make(map[uint64]int)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
 	cache.callers.New = func() any { return newCaller() }
-	cache.waiters.New = func() any { return cache.newWaiter() }
+	cache.waiters.New = func() any {
+		w := new(waiter)
+		w.init(cache)
+		return w
+	}
 	if cache.next, _ = next.(message.Starter); cache.next == nil {
 		cache.next = blocking{next, cache}
 	}
@@ -103,12 +113,16 @@ func (c *Cache) Cached(q *message.Query, dst []byte) (message.Response, bool) {
 	}
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
-	hash, now := c.store.hash(k), c.arrival(q)
+	hash, now, landings := c.store.hash(k), c.arrival(q), c.flights.landings.Load()
 	if c.store.subnets {
 		k = appendSubnet(k, c.subnets.Of(q))
 	}
 	var f found
-	if c.store.lookup(&f, k, hash, now, dst, false); f.state == missing || f.state == stale {
+	switch c.store.lookup(&f, k, hash, now, dst, false); f.state {
+	case missing:
+		q.Looked = message.Looked{By: c.number, Hash: hash, At: landings}
+		return message.Response{}, false
+	case stale:
 		return message.Response{}, false
 	}
 	return c.give(q, &f, k, hash, now), true
@@ -154,37 +168,41 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
 	at := c.now(t.Batch)
-	hash, now := c.store.hash(k), int64(at.Sub(c.epoch))
+	now, landings := int64(at.Sub(c.epoch)), c.flights.landings.Load() // before looking: what lands from now on may not have been seen
+	hash, missed := c.looked(q, k, landings)
 	if c.store.subnets {
 		k = appendSubnet(k, c.subnets.Of(q))
 	}
-	w := c.waiters.Get().(*waiter)
-	w.transaction = t
+	var held found
+	look := func() bool {
+		c.store.lookup(&held, k, hash, now, t.Dst, true)
+		return held.state == live || held.state == staleNow
+	}
+	part, untold := answered, uint8(0)
+	var f *flight
+	if missed || !look() {
+		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look, true)
+		if part == crowded {
+			f, part, untold = c.boardUntold(t, &held, k, hash, now)
+		}
+	}
+	if part == answered {
+		t.Response = c.give(q, &held, k, hash, now)
+		limitScope(&t.Response, untold)
+		return nil
+	}
+	w := c.waiterFor(f, part)
+	w.transaction, w.part, w.untold = t, part, untold
+	if held.state != missing {
+		w.held = held
+	}
 	w.refs.Store(1)
 	if waits {
 		w.refs.Store(2)
 	}
-	look := func() bool {
-		c.store.lookup(&w.held, k, hash, now, t.Dst, true)
-		return w.held.state == live || w.held.state == staleNow
-	}
-	part := answered
-	var f *flight
-	if landings := c.flights.landings.Load(); !look() {
-		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look)
-		if part == crowded {
-			f, part = c.boardUntold(w, k, hash, now)
-		}
-	}
-	w.part = part
-	if part != answered {
-		c.misses.Add(1)
-		c.traceMiss(q, w, now)
-	}
+	c.misses.Add(1)
+	c.traceMiss(q, w, now)
 	switch part {
-	case answered:
-		t.Response = c.give(q, &w.held, k, hash, now)
-		w.limitScope()
 	case alone:
 		if !c.startAlone(ctx, w, k, hash, waits) {
 			return w
@@ -196,13 +214,12 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 		}
 		f.prepare(q, deadline)
 		batch := t.Batch // while the transaction is ours
-		if c.await(w, f, at) {
-			c.launch(f, batch)
-			return w
-		}
+		c.await(w, at)
+		c.launch(f, batch)
+		return w
 	case follower:
 		c.joins.Add(1)
-		if c.await(w, f, at) {
+		if c.follow(w, f, at) {
 			return w
 		}
 		w.arrived(f)
@@ -215,12 +232,18 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	return nil
 }
 
+// looked returns the hash of key k, and whether Cached has found nothing for q and nothing has come in since.
+func (c *Cache) looked(q *message.Query, k []byte, landings uint64) (hash uint64, missed bool) {
+	l := q.Looked
+	if l.By != c.number {
+		return c.store.hash(k), false
+	}
+	q.Looked = message.Looked{}
+	return l.Hash, l.At == landings
+}
+
 // launch asks the upstream for f, from a goroutine with batch.
 func (c *Cache) launch(f *flight, batch *message.Batch) {
-	if f.upstream.Done == nil {
-		f.upstream.Done = func() { f.cache.land(f) }
-	}
-	f.cache = c
 	f.upstream.Query, f.upstream.Dst, f.upstream.Batch = &f.query, f.buf[:0], batch
 	if c.startNext(&f.upstream) {
 		c.land(f)
@@ -242,7 +265,6 @@ func (c *Cache) land(f *flight) {
 		w = next
 	}
 	c.flights.leave(f)
-	c.flights.wg.Done()
 }
 
 // keep has what f brought taken for the cache.
@@ -344,7 +366,7 @@ func (c *Cache) Run(ctx context.Context) {
 func (c *Cache) Close() {
 	c.flights.close()
 	c.cancel()
-	c.flights.wg.Wait()
+	c.flights.wait()
 	c.deadlines.Flush() // nobody waits any more, and its timer shall not keep the cache alive
 	c.metrics.remove(c)
 }

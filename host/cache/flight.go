@@ -21,12 +21,11 @@ type flight struct {
 	started int64
 	buf     []byte // for the response
 
-	cache    *Cache
 	upstream message.Transaction
+	first    waiter // the leader
 
-	mu      sync.Mutex // guards following
-	waiting *waiter    // who gets the answer
-	landed  bool       // nobody can wait any more, and the following is final
+	waiting *waiter // who gets the answer; flights.mu guards it
+	landed  bool    // nobody can wait any more, and the following is final; flights.mu guards it
 
 	response message.Response
 	err      error
@@ -41,16 +40,16 @@ const (
 	maxSpare   = 16 << 10 // octets of a buffer that a flight keeps for its next use
 )
 
-// flights are the queries that are with the upstream. No goroutine of a flight is left after close and wait.
+// flights are the queries that are with the upstream. After close and wait there are none.
 type flights struct {
 	mu     sync.Mutex // guards following
 	byHash map[uint64]*flight
 	told   map[uint64]int // those that tell of networks, by the hash of their question
 	closed bool
+	none   sync.Cond // the last one has landed; its lock is mu
 
 	landings atomic.Uint64 // changes under mu
 
-	wg    sync.WaitGroup
 	spare sync.Pool // of *flight, whose buffers are what a miss would otherwise allocate
 }
 
@@ -67,8 +66,8 @@ const (
 
 // board finds or makes the flight for key k, as of now. again looks into the store once more when there is none, but others have landed since there were
 // so many landings, before the caller looked: the answer of a flight is in the store before it is taken off the list. Whoever gets a
-// flight leaves it once.
-func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool) (*flight, role) {
+// flight leaves it once. If the leader waits, first is on the list, for the leader to make what it has to be before it goes on.
+func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, waits bool) (*flight, role) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f := fs.byHash[id]; f != nil {
@@ -90,20 +89,50 @@ func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, 
 		}
 		fs.told[hash]++
 	}
-	f, _ := fs.spare.Get().(*flight)
-	if f == nil {
-		f = &flight{}
-	}
+	f := fs.spare.Get().(*flight)
 	f.refs.Store(2)
 	f.key, f.hash, f.id, f.started, f.landed = append(f.key[:0], k...), hash, id, now, false
 	fs.byHash[id] = f
-	fs.wg.Add(1)
+	if waits {
+		f.enlist(&f.first)
+	}
 	return f, leader
 }
 
-// land takes f off the list and returns those who wait for it, who are the caller's to end.
+// enlist puts w on the list of f, which it has boarded. flights.mu is held.
+func (f *flight) enlist(w *waiter) {
+	w.flight, w.listed = f, true
+	w.next, w.prev = f.waiting, nil
+	if w.next != nil {
+		w.next.prev = w
+	}
+	f.waiting = w
+}
+
+// unlist takes w off the list of its flight and reports whether it was there. Then w is the caller's to end.
+func (fs *flights) unlist(w *waiter) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if !w.listed {
+		return false
+	}
+	w.listed = false
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		w.flight.waiting = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next = nil, nil
+	return true
+}
+
+// land takes f off the list, so that nobody can board it any more, and returns those who wait for it, who are the caller's to end.
 func (fs *flights) land(f *flight) *waiter {
 	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	delete(fs.byHash, f.id)
 	if tells(f.key) {
 		if fs.told[f.hash]--; fs.told[f.hash] == 0 {
@@ -111,14 +140,13 @@ func (fs *flights) land(f *flight) *waiter {
 		}
 	}
 	fs.landings.Add(1)
-	fs.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.landed = true
 	all := f.waiting
-	f.waiting = nil
+	f.waiting, f.landed = nil, true
 	for w := all; w != nil; w = w.next {
 		w.listed = false
+	}
+	if len(fs.byHash) == 0 {
+		fs.none.Broadcast()
 	}
 	return all
 }
@@ -141,6 +169,15 @@ func (fs *flights) close() {
 	fs.mu.Lock()
 	fs.closed = true
 	fs.mu.Unlock()
+}
+
+// wait returns when the last flight has landed. Who waited for that may be told a moment later.
+func (fs *flights) wait() {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for len(fs.byHash) > 0 {
+		fs.none.Wait()
+	}
 }
 
 // number is how many there are.

@@ -17,11 +17,11 @@ type waiter struct {
 	part        role
 	untold      uint8        // the bits of its network, which the upstream is not told since it is told of too many others
 	held        found        // what the store had
-	flight      *flight      // which it has boarded, and leaves when it is final
+	flight      *flight      // which it has boarded, and leaves when it is final; or, as part of it, when it is not used any more
 	deadline    due.Entry    // when it gets what there is without the flight
 	refs        atomic.Int32 // one until it is final, one while deadline is in the queue, one of a caller who may give up
 
-	prev, next *waiter // on the list of the flight; its mu guards them
+	prev, next *waiter // on the list of the flight; flights.mu guards them
 	listed     bool    // likewise
 
 	// For who asks alone.
@@ -30,10 +30,11 @@ type waiter struct {
 	alone message.Transaction
 }
 
-func (c *Cache) newWaiter() *waiter {
-	w := &waiter{cache: c}
+// init prepares a waiter of c, once.
+func (w *waiter) init(c *Cache) {
+	w.cache = c
 	w.deadline.Fire = func(time.Time) {
-		if w.flight.unlist(w) {
+		if c.flights.unlist(w) {
 			w.expired()
 			w.end(nil)
 		}
@@ -43,34 +44,74 @@ func (c *Cache) newWaiter() *waiter {
 		w.answeredAlone()
 		w.end(w.alone.Batch)
 	}
-	return w
+}
+
+func (c *Cache) newFlight() *flight {
+	f := new(flight)
+	f.first.init(c)
+	f.upstream.Done = func() { c.land(f) }
+	return f
+}
+
+// waiterFor returns a waiter for who has boarded f, or asks alone: for the leader that which is part of f.
+func (c *Cache) waiterFor(f *flight, part role) *waiter {
+	if part == leader {
+		return &f.first
+	}
+	return c.waiters.Get().(*waiter)
 }
 
 // release gives a reference back, and with the last one the waiter.
-func (w *waiter) release() {
-	if w.refs.Add(-1) == 0 {
-		w.untold = 0
-		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, found{}, nil, nil, nil
-		w.cache.waiters.Put(w)
+func (w *waiter) release() { w.releaseSome(1) }
+
+func (w *waiter) releaseSome(refs int32) {
+	if w.refs.Add(-refs) > 0 {
+		return
 	}
+	f := w.flight
+	w.transaction, w.flight = nil, nil
+	if w.held.state != missing {
+		w.held = found{}
+	}
+	if w.part == leader {
+		w.cache.flights.leave(f)
+		return
+	}
+	w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, nil
+	w.cache.waiters.Put(w)
 }
 
 // end tells the owner of the transaction that it is final, with the batch of the present goroutine. For the waiter that was the last thing to do.
 func (w *waiter) end(batch *message.Batch) {
 	t := w.transaction
 	t.Batch = batch
+	refs := int32(1)
 	if f := w.flight; f != nil {
 		if w.cache.deadlines.Clear(&w.deadline) {
-			w.release()
+			refs++
 		}
-		w.cache.flights.leave(f)
+		if w.part != leader {
+			w.cache.flights.leave(f)
+		}
 	}
-	w.release()
+	w.releaseSome(refs)
 	t.Done()
 }
 
-// await puts w on the list of f, which it has boarded, until the time that its query has from now on is over. It returns false when f has landed already.
-func (c *Cache) await(w *waiter, f *flight, now time.Time) bool {
+// follow puts w on the list of f, which it has boarded, and has it end as await does. It returns false when f has landed already.
+func (c *Cache) follow(w *waiter, f *flight, now time.Time) bool {
+	c.flights.mu.Lock()
+	defer c.flights.mu.Unlock()
+	if f.landed {
+		return false
+	}
+	f.enlist(w)
+	c.await(w, now)
+	return true
+}
+
+// await has w end when the time that its query has from now on is over. Nobody else can end it before: its flight has not been launched, or its list is locked.
+func (c *Cache) await(w *waiter, now time.Time) {
 	q := w.transaction.Query
 	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
 	if !q.Deadline.IsZero() {
@@ -78,47 +119,14 @@ func (c *Cache) await(w *waiter, f *flight, now time.Time) bool {
 	}
 	if w.held.state == stale {
 		// Counted from the start of the flight: who comes later has the others' waiting to go by.
-		patience := c.config.StaleAfter - (now.Sub(c.epoch) - time.Duration(f.started))
+		patience := c.config.StaleAfter - (now.Sub(c.epoch) - time.Duration(w.flight.started))
 		wait = min(patience, wait-staleMargin)
 	}
 	if c.injected != nil {
 		now = time.Now() // the queue has the real clock
 	}
-	at := now.Add(max(wait, 0))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.landed {
-		return false
-	}
-	w.flight, w.listed = f, true
-	w.next, w.prev = f.waiting, nil
-	if w.next != nil {
-		w.next.prev = w
-	}
-	f.waiting = w
 	w.refs.Add(1)
-	c.deadlines.Set(&w.deadline, at)
-	return true
-}
-
-// unlist takes w off the list and reports whether it was there. Then w is the caller's to end.
-func (f *flight) unlist(w *waiter) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !w.listed {
-		return false
-	}
-	w.listed = false
-	if w.prev != nil {
-		w.prev.next = w.next
-	} else {
-		f.waiting = w.next
-	}
-	if w.next != nil {
-		w.next.prev = w.prev
-	}
-	w.prev, w.next = nil, nil
-	return true
+	c.deadlines.Set(&w.deadline, now.Add(max(wait, 0)))
 }
 
 // arrived makes the transaction final by what f has brought.
@@ -136,7 +144,7 @@ func (w *waiter) arrived(f *flight) {
 	default:
 		t.Response, t.Err = f.response, nil
 		t.Response.Message = append(t.Dst, f.response.Message...)[len(t.Dst):]
-		w.limitScope()
+		limitScope(&t.Response, w.untold)
 	}
 }
 
@@ -197,7 +205,7 @@ func newCaller() *caller {
 
 // giveUp ends w, unless it has ended. The caller holds a reference.
 func (w *waiter) giveUp() {
-	if w.flight.unlist(w) {
+	if w.cache.flights.unlist(w) {
 		w.transaction.Response, w.transaction.Err = message.Response{}, errGone
 		w.end(nil)
 	}
