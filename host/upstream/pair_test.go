@@ -100,7 +100,7 @@ func TestPairOfServers(t *testing.T) {
 					var all sync.WaitGroup
 					defer all.Wait()
 					var past [20]int32 // moods
-					for second := range 40 * (turn + rest) {
+					for second := range 20 * (turn + rest) {
 						mood := int32(well)
 						if second%(turn+rest) < turn {
 							mood = random.Int32N(moods)
