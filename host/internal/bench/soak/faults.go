@@ -12,7 +12,11 @@ import (
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
-// faults are what goes wrong, in an order that is always the same: something each second.
+// The first busy seconds of each minute have faults, and the others have none. From the second settled on what is open is what weir keeps: idle connections are
+// closed after 10 s, sockets after 5.
+const minute, busy, settled = 60, 40, 54
+
+// faults are what goes wrong, in an order that is always the same: something each second that is not calm.
 type faults struct {
 	setting *setting
 	oracle  *oracle
@@ -53,15 +57,47 @@ type pair struct {
 // next makes the fault of a second.
 func (p *pair) next(second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
 	whose := second / (turn + rest) % 2
-	if second%(turn+rest) >= turn || time.Since(p.well[1-whose]) < leastRest {
+	if second%(turn+rest) >= turn || p.bad[1-whose] || time.Since(p.well[1-whose]) < leastRest {
 		fault = upstreamtest.Healthy
 	}
+	return p.set(whose, fault, set)
+}
+
+// heal has both well.
+func (p *pair) heal(set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	for whose := range p.servers {
+		if err := p.set(whose, upstreamtest.Healthy, set); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pair) set(whose int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
 	err := set(p.servers[whose], fault)
 	if was := p.bad[whose]; was && fault == upstreamtest.Healthy {
 		p.well[whose] = time.Now()
 	}
 	p.bad[whose] = fault != upstreamtest.Healthy
 	return err
+}
+
+// calm reports whether there was no fault for long enough that weir should have nothing open because of one.
+func (f *faults) calm() bool { return (f.second-1)%minute >= settled }
+
+// heal has everybody well.
+func (f *faults) heal(set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	s := f.setting
+	for _, p := range []*pair{&f.plain, &f.secure} {
+		if err := p.heal(set); err != nil {
+			return err
+		}
+	}
+	if err := set(s.SickServer, upstreamtest.Healthy); err != nil {
+		return err
+	}
+	f.oracle.history.note(time.Now(), "resolv.conf", "restored")
+	return s.writeResolvConf()
 }
 
 // next makes the faults of the next second.
@@ -74,6 +110,12 @@ func (f *faults) next() error {
 			f.count("a server is " + fault.String())
 		}
 		return server.Set(fault)
+	}
+	switch second := n % minute; {
+	case second == busy:
+		return f.heal(set)
+	case second > busy:
+		return nil
 	}
 	kinds := int(upstreamtest.Faults) - 1
 	plain, secure := upstreamtest.Fault(1+n%kinds), secureFaults[n%len(secureFaults)]

@@ -25,6 +25,7 @@ const settles = 2 * time.Minute
 type watch struct {
 	setting *setting
 	at      []float64 // seconds
+	calm    []bool    // there was no fault for a while
 	values  [len(watched)][]float64
 }
 
@@ -32,16 +33,17 @@ type watch struct {
 var watched = [...]struct {
 	metric, name string
 	unit         float64
+	calm         bool // only while there is no fault: until then there are several times as many, for a second, of what queries wait on that nobody answers
 }{
-	{"process_resident_memory_bytes", "resident memory, MB", 1e6}, {"go_goroutines", "goroutines", 1}, {"process_open_fds", "descriptors", 1},
+	{"process_resident_memory_bytes", "resident memory, MB", 1e6, false}, {"go_goroutines", "goroutines", 1, true}, {"process_open_fds", "descriptors", 1, true},
 }
 
-func (w *watch) sample(at time.Duration) error {
+func (w *watch) sample(at time.Duration, calm bool) error {
 	samples, err := w.setting.metrics()
 	if err != nil {
 		return err
 	}
-	w.at = append(w.at, at.Seconds())
+	w.at, w.calm = append(w.at, at.Seconds()), append(w.calm, calm)
 	for i, m := range watched {
 		w.values[i] = append(w.values[i], samples[m.metric]/m.unit)
 	}
@@ -51,15 +53,24 @@ func (w *watch) sample(at time.Duration) error {
 // forget drops the samples of the first time.
 func (w *watch) forget(before time.Duration) {
 	from, _ := slices.BinarySearch(w.at, before.Seconds())
-	w.at = w.at[from:]
+	w.at, w.calm = w.at[from:], w.calm[from:]
 	for i := range w.values {
 		w.values[i] = w.values[i][from:]
 	}
 }
 
+// judged returns the samples of a figure that count, and their times.
+func (w *watch) judged(figure int) (at, y []float64) {
+	for i, v := range w.values[figure] {
+		if w.calm[i] || !watched[figure].calm {
+			at, y = append(at, w.at[i]), append(y, v)
+		}
+	}
+	return at, y
+}
+
 // trend returns the level of a figure at the first and at the last sample: the medians of the first third and of the last, on a line that is extended to the
-// ends. While a server has a fault there are several times as many sockets as else, for a second; a line by least squares follows such peaks where they
-// happen to lie at an end, and medians don't, whereas what is never given back raises all that comes after it.
+// ends. A line by least squares follows peaks that happen to lie at an end, and medians don't, whereas what is never given back raises all that comes after it.
 func trend(y []float64) (first, last float64) {
 	n := max(1, len(y)/3)
 	if len(y) == 0 {
@@ -182,15 +193,16 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		w.forget(settles)
 	}
 	for i, m := range watched {
-		first, last := trend(w.values[i])
+		at, y := w.judged(i)
+		first, last := trend(y)
 		change := 0.0
 		if first != 0 {
 			change = last/first - 1
 		}
 		good := change >= -drift && change <= drift
-		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the medians of the first and the last third of %d samples from %.0f to %.0f; want ±%.0f%%",
-			m.name, first, last, 100*change, len(w.at), slices.Min(w.values[i]), slices.Max(w.values[i]), 100*drift)
-		fmt.Fprintf(out, "%-8s medians of each minute:%s\n", "", minutes(w.at, w.values[i]))
+		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the medians of the first and the last third of %d samples; want ±%.0f%%; %.0f to %.0f with faults",
+			m.name, first, last, 100*change, len(y), 100*drift, slices.Min(w.values[i]), slices.Max(w.values[i]))
+		fmt.Fprintf(out, "%-8s medians of each minute:%s\n", "", minutes(at, y))
 	}
 	return ok
 }
