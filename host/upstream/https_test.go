@@ -148,8 +148,9 @@ func TestHTTPSFails(t *testing.T) {
 			if !said {
 				t.Errorf("the trace does not say %q: %v", tt.want, q.Trace.Steps)
 			}
-			if n := testutil.ToFloat64(metrics.failures.WithLabelValues("test", addr.String(), tt.cause)); n != maxTries {
-				t.Errorf("counted %v failures as %s, want %d", n, tt.cause, maxTries)
+			// On a busy machine a try may be overdue, and a probe for a loop fails in the same way.
+			if n := testutil.ToFloat64(metrics.failures.WithLabelValues("test", addr.String(), tt.cause)); n != maxTries && n != maxTries+1 {
+				t.Errorf("counted %v failures as %s, want %d, and one of a probe at most", n, tt.cause, maxTries)
 			}
 		})
 	}
