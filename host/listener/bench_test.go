@@ -1,10 +1,12 @@
 package listener
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/quic-go/quic-go"
@@ -104,6 +106,33 @@ func BenchmarkHTTPS(b *testing.B) {
 			})
 			c.CloseIdleConnections()
 		})
+	}
+}
+
+// discarding is an http.ResponseWriter for benchmarks: as the servers do, it makes fields for each response.
+type discarding struct{ header http.Header }
+
+func (d *discarding) Header() http.Header         { return d.header }
+func (d *discarding) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discarding) WriteHeader(int)             {}
+
+// BenchmarkDoH is what the handler takes for a request, without what serves HTTP.
+func BenchmarkDoH(b *testing.B) {
+	config := overHTTPS()
+	config.Address, config.Chain = "127.0.0.1:0", "main"
+	authority := testcert.New(b)
+	config.Certificate, config.Key = authority.Write(b.TempDir(), "dns.example")
+	l, err := New(config, 0, answering{}, Env{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := newDoH(l.config, l.httpsIn)
+	h.altSvc = []string{`h3=":443"; ma=86400`}
+	r := httptest.NewRequestWithContext(context.WithValue(b.Context(), memberKey{}, new(member)), http.MethodGet, encoded(query(0, "www.example", true)), nil)
+	r.ProtoMajor = 2
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(&discarding{http.Header{}}, r)
 	}
 }
 

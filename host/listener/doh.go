@@ -18,13 +18,18 @@ const (
 	dnsMessage = "application/dns-message"
 	// maxURL is how long the URL of a request may be, in octets. A query that needs more can be sent with POST.
 	maxURL = 1 << 10
+	// smallContent is how many octets all servers hold back until the handler is done, and then say the length of by themselves, for less than we would.
+	smallContent = 2 << 10
 )
+
+// contentDNS is the value of a field, for all responses: nobody writes to it.
+var contentDNS = []string{dnsMessage}
 
 // doh answers requests for DNS over HTTPS, RFC 8484, and those for the JSON form.
 type doh struct {
 	in     *entrance
 	paths  map[string]bool
-	altSvc string // where there is HTTP/3 (RFC 7838 section 3)
+	altSvc []string // where there is HTTP/3 (RFC 7838 section 3)
 
 	read, write time.Duration // how long the content of a request, and a response may take; over HTTP/3, where no server sees to that
 }
@@ -62,7 +67,7 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer m.end()
 	defer h.recover()
 	if r.ProtoMajor < 3 {
-		w.Header().Set("Alt-Svc", h.altSvc)
+		w.Header()["Alt-Svc"] = h.altSvc
 	} else {
 		c, now := http.NewResponseController(w), time.Now()
 		c.SetReadDeadline(now.Add(h.read))   //nolint:errcheck // then the stream has ended
@@ -102,6 +107,7 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 		p.write(w)
 		return
 	}
+	deepen() // now, since requests whose content does not come need no such stack
 	j := h.in.jobs.get()
 	defer h.in.jobs.put(j)
 	out, p := h.answer(j, r, m, msg)
@@ -110,9 +116,11 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 		return
 	}
 	header := w.Header()
-	header.Set("Content-Type", dnsMessage)
-	header.Set("Content-Length", strconv.Itoa(len(out)))
-	header.Set("Cache-Control", cacheControl(out))
+	header["Content-Type"] = contentDNS
+	header["Cache-Control"] = []string{cacheControl(out)}
+	if len(out) > smallContent {
+		header["Content-Length"] = []string{strconv.Itoa(len(out))}
+	}
 	w.Write(out) //nolint:errcheck // the client may have left
 }
 

@@ -162,6 +162,20 @@ func TestRFC8484Requests(t *testing.T) {
 	r.wantMetric(t, 0, "panics_total")
 }
 
+// TestContentLength: small responses and large ones say how long they are, whoever has to see to that.
+func TestContentLength(t *testing.T) {
+	r := startSecured(t, nil, overHTTPS())
+	for _, version := range versions {
+		c := r.http(t, version)
+		for _, name := range []string{"www.example", "big.example"} {
+			got := do(t, c, request(t, "GET", r.url(encoded(query(0, name, true))), nil))
+			if large := name == "big.example"; got.ContentLength != int64(len(got.body)) || large != (len(got.body) > smallContent) {
+				t.Errorf("%s, %s: got %d octets, said to be %d", version, name, len(got.body), got.ContentLength)
+			}
+		}
+	}
+}
+
 // TestRFC8484CacheControl: max-age is the lowest TTL of the answer (section 5.1).
 func TestRFC8484CacheControl(t *testing.T) {
 	r := startSecured(t, nil, overHTTPS())

@@ -68,6 +68,7 @@ func (l *Listener) answerStream(work context.Context, conn *quic.Conn, g *guest,
 	msg, err := readStream(s)
 	var out []byte
 	if err == nil {
+		deepen() // now, since streams that bring nothing need no such stack
 		e := l.quicIn
 		j := e.jobs.get()
 		defer e.jobs.put(j)

@@ -31,7 +31,7 @@ const (
 // serveHTTPS serves DNS over HTTPS: HTTP/1.1 and HTTP/2 over TCP, and HTTP/3 over QUIC.
 func (l *Listener) serveHTTPS(ctx, work context.Context) {
 	handler := newDoH(l.config, l.httpsIn)
-	handler.altSvc = http3.NextProtoH3 + `=":` + strconv.Itoa(int(l.addr.Port())) + `"; ma=` + strconv.Itoa(altSvcAge)
+	handler.altSvc = []string{http3.NextProtoH3 + `=":` + strconv.Itoa(int(l.addr.Port())) + `"; ma=` + strconv.Itoa(altSvcAge)}
 	handler.read, handler.write = l.messageTimeout, l.env.Budget+l.writeTimeout // from the request on, so that it has the time of the query in it
 	var both sync.WaitGroup
 	both.Go(func() { l.serveHTTP(ctx, work, handler) })
@@ -47,9 +47,9 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 	server := &http.Server{
 		Handler: handler, Protocols: &protocols, MaxHeaderBytes: maxHeaders,
 		ReadHeaderTimeout: l.messageTimeout, ReadTimeout: handler.read, IdleTimeout: l.config.TCPIdleTimeout,
-		WriteTimeout: handler.write,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: maxStreams, WriteByteTimeout: l.writeTimeout, MaxReadFrameSize: 16 << 10, MaxDecoderHeaderTableSize: 4 << 10,
+		WriteTimeout: handler.write, // of a stream over HTTP/2
+		HTTP2: &http.HTTP2Config{ // the time for a write is the gatherer's
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: 16 << 10, MaxDecoderHeaderTableSize: 4 << 10,
 			MaxReceiveBufferPerConnection: 4 * streamWindow, MaxReceiveBufferPerStream: streamWindow,
 		},
 		// What it has to say is about what clients do wrong.
@@ -64,7 +64,7 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 	config := l.keeper.server(l.turns.take, alpnHTTP2, alpnHTTP1)
 	l.serveStreams(ctx, &all, l.httpsIn, config, func(c *connection) {
 		if below := c.handOver(); ready.put(c.conn) {
-			<-below.closed
+			below.out.run()
 		}
 	})
 	if l.leaving.Load() {
@@ -75,10 +75,10 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 	all.Wait()
 }
 
-// handOver leaves the connection to who has its own way with it, until it is closed.
+// handOver leaves the connection to who has its own way with it, until it is closed. What is written is sent by who handed it over.
 func (c *connection) handOver() *beneath {
 	below := c.conn.(*tls.Conn).NetConn().(*beneath)
-	below.wait, below.closed, below.member = nil, make(chan struct{}), &c.member
+	below.wait, below.member, below.out = nil, &c.member, newGatherer(c.socket, c.listener.writeTimeout)
 	c.handed.Store(true)
 	c.socket.SetDeadline(time.Time{}) //nolint:errcheck // then what comes fails as well
 	return below

@@ -5,7 +5,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -40,16 +39,40 @@ type beneath struct {
 
 	// Of a connection that was handed over.
 	member *member
-	once   sync.Once
-	closed chan struct{}
+	out    *gatherer
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. What was written to a connection that was handed over is sent first, and who handed it over closes the socket.
 func (b *beneath) Close() error {
-	if b.closed != nil {
-		b.once.Do(func() { close(b.closed) })
+	if b.out != nil {
+		b.out.end()
+		return nil
 	}
 	return b.Conn.Close()
+}
+
+// Write implements net.Conn.
+func (b *beneath) Write(p []byte) (int, error) {
+	if b.out != nil {
+		return b.out.write(p)
+	}
+	return b.Conn.Write(p)
+}
+
+// SetDeadline implements net.Conn.
+func (b *beneath) SetDeadline(t time.Time) error {
+	if b.out != nil {
+		return b.SetReadDeadline(t)
+	}
+	return b.Conn.SetDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn. A connection that was handed over has its own, whenever something is sent.
+func (b *beneath) SetWriteDeadline(t time.Time) error {
+	if b.out != nil {
+		return nil
+	}
+	return b.Conn.SetWriteDeadline(t)
 }
 
 // Read implements net.Conn.

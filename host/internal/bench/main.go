@@ -44,6 +44,8 @@ func run(args []string) error {
 			return runUpstream(args[1:])
 		case "load":
 			return runLoad(args[1:])
+		case "streams":
+			return runStreams(args[1:])
 		}
 	}
 	o := options{out: os.Stdout}

@@ -29,7 +29,7 @@ type peer struct {
 	args   []string
 	only   string // the one workload that it is there for
 
-	encrypted bool // it serves over TLS and HTTPS too
+	encrypted []string // the workloads over encrypted transports that it can be asked
 }
 
 const (
@@ -46,11 +46,11 @@ const (
 
 // peers are all that there may be beside weir. Each has a cache of more than 100,000 names, one thread, and no log.
 var peers = []peer{
-	{name: dnsdistName, binary: "dnsdist", conf: "dnsdist.conf", encrypted: true, args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
-	{name: "dnsdist-recvmmsg", binary: "dnsdist", conf: "dnsdist.conf", encrypted: true, extra: "setUDPMultipleMessagesVectorSize(64)",
+	{name: dnsdistName, binary: "dnsdist", conf: "dnsdist.conf", encrypted: []string{overTLS, overHTTPS}, args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
+	{name: "dnsdist-recvmmsg", binary: "dnsdist", conf: "dnsdist.conf", encrypted: []string{overTLS, overHTTPS}, extra: "setUDPMultipleMessagesVectorSize(64)",
 		args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
-	{name: "unbound", binary: "unbound", conf: "unbound.conf", encrypted: true, args: []string{"-d", "-p", "-c", confFile}},
-	{name: "coredns", binary: "coredns", conf: "coredns.conf", args: []string{"-quiet", "-conf", confFile}},
+	{name: "unbound", binary: "unbound", conf: "unbound.conf", encrypted: []string{overTLS, overHTTPS}, args: []string{"-d", "-p", "-c", confFile}},
+	{name: "coredns", binary: "coredns", conf: "coredns.conf", encrypted: []string{overTLS, overHTTPS, overQUIC}, args: []string{"-quiet", "-conf", confFile}},
 	{name: "coredns-alternate", binary: "coredns-alternate", conf: "coredns-alternate.conf", args: []string{"-quiet", "-conf", confFile}, only: "alternate"},
 	{name: "mosdns", binary: "mosdns", conf: "mosdns.conf", args: []string{"start", "-c", confFile}},
 	{name: "dnsproxy", binary: "dnsproxy", args: []string{"--listen=127.0.0.1", "--port=" + portNumber, "--upstream=127.0.0.1:" + upNumber, "--cache",
@@ -67,7 +67,7 @@ type server struct {
 type ports struct {
 	Name, Dir, Extra string
 	Port             int // where it serves
-	TLS, HTTPS       int // where it serves so, with cert.pem and key.pem of Dir
+	TLS, HTTPS, QUIC int // where it serves so, with cert.pem and key.pem of Dir
 	Alternate        int // where it asks the upstream that knows nothing first
 	Admin            int // of weir
 	Up, NX           int // upstreams
@@ -77,7 +77,7 @@ type ports struct {
 // choosePorts returns free ports for a server before two upstreams.
 func choosePorts(dir, name string, up, nx *upstream) (ports, error) {
 	p := ports{Name: name, Dir: dir, Up: up.port, NX: nx.port}
-	for _, port := range []*int{&p.Port, &p.TLS, &p.HTTPS, &p.Alternate, &p.Admin} {
+	for _, port := range []*int{&p.Port, &p.TLS, &p.HTTPS, &p.QUIC, &p.Alternate, &p.Admin} {
 		var err error
 		if *port, err = freePort(); err != nil {
 			return p, err

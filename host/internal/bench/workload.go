@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -12,7 +13,7 @@ type workload struct {
 	name   string
 	title  string
 	target target
-	// prepare returns a list of names and the arguments of dnsperf.
+	// prepare returns a list of names and the arguments of dnsperf. Over HTTPS and QUIC, streams asks.
 	prepare func(l *lists, seconds int) (list string, args []string, err error)
 }
 
@@ -32,6 +33,13 @@ const pacedRate = 20_000
 // memory is the workload that fills the caches. Its figure is MiB, not µs.
 const memory = "memory"
 
+// The workloads for which a peer may have a port, see its field encrypted.
+const (
+	overTLS   = "tls"
+	overHTTPS = "https"
+	overQUIC  = "quic"
+)
+
 // workloads in the order in which they are measured: those with the names of a full cache after those with few.
 var workloads = []workload{
 	{"hot", "1,000 cached names", target{ratio: 1}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
@@ -39,8 +47,9 @@ var workloads = []workload{
 		return l.hot, []string{"-Q", strconv.Itoa(pacedRate)}, nil
 	}},
 	{"tcp", "the same, over TCP", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "tcp"}, nil }},
-	{"tls", "the same, over TLS", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "dot"}, nil }},
-	{"https", "the same, over HTTPS", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "doh"}, nil }},
+	{overTLS, "the same, over TLS", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "dot"}, nil }},
+	{overHTTPS, "the same, over HTTPS", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
+	{overQUIC, "the same, over QUIC", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
 	{memory, "MiB for 100,000 more cached answers", target{most: 20}, nil},
 	{"uniform", "100,000 cached names, evenly", target{ratio: 1}, func(l *lists, _ int) (string, []string, error) { return l.uniform, nil, nil }},
 	{"miss", "every name new", target{ratio: 1.1}, unseen},
@@ -60,12 +69,11 @@ func (w *workload) port(s *server, weir bool, p *peer) int {
 		return s.Alternate
 	case w.name == "alternate" || !weir && p.only != "":
 		return 0
-	case (w.name == "tls" || w.name == "https") && !weir && !p.encrypted:
-		return 0
-	case w.name == "tls":
-		return s.TLS
-	case w.name == "https":
-		return s.HTTPS
+	case w.name == overTLS || w.name == overHTTPS || w.name == overQUIC:
+		if !weir && !slices.Contains(p.encrypted, w.name) {
+			return 0
+		}
+		return map[string]int{overTLS: s.TLS, overHTTPS: s.HTTPS, overQUIC: s.QUIC}[w.name]
 	}
 	return s.Port
 }
@@ -77,6 +85,9 @@ func (w *workload) run(o *options, l *lists, s *server, port int, upstreams []*u
 		list, args, err := w.prepare(l, o.seconds)
 		if err != nil {
 			return perf{}, err
+		}
+		if w.name == overQUIC || w.name == overHTTPS {
+			return askStreams(w.name, port, list, o.seconds)
 		}
 		return runDnsperf(port, list, append(args, "-l", strconv.Itoa(o.seconds))...)
 	})
