@@ -14,6 +14,7 @@ COUNT         ?= 1
 ROUNDS        ?= 3
 SECONDS       ?= 3
 MINUTES       ?= 10
+RATE          ?= 0
 export CGO_ENABLED ?= 0
 
 .PHONY: build filters run test race equal fuzz bench bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak lint format check clean
@@ -45,7 +46,7 @@ bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.
 
 bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak: build ## weir as a process, beside its peers and under load: see host/internal/bench/README.md
 	$(GO) build -o bin/bench ./host/internal/bench
-	bin/bench -rounds $(ROUNDS) -seconds $(SECONDS) -minutes $(MINUTES) -workloads "$(WORKLOADS)" -peers "$(PEERS)" $(@:bench-%=%)
+	bin/bench -rounds $(ROUNDS) -seconds $(SECONDS) -minutes $(MINUTES) -rate $(RATE) -workloads "$(WORKLOADS)" -peers "$(PEERS)" $(@:bench-%=%)
 
 lint: ## the linters of .golangci.yml, for the host and for the guests, whose tests run on the host
 	test -x bin/golangci-lint || GOBIN=$(CURDIR)/bin $(GO) install $(GOLANGCI)

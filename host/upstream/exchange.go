@@ -242,6 +242,11 @@ func (x *exchange) free() {
 	x.group.exchanges.Put(x)
 }
 
+// patience is how long a try with s, which begins now, is waited for before the next one: never so long that there is no time left for each of those.
+func (x *exchange) patience(s *server, now time.Time) time.Duration {
+	return min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.end.Sub(now)/time.Duration(x.limit-x.started+1))
+}
+
 // begin sends the query to the next server in turn.
 func (x *exchange) begin(now time.Time) {
 	s := x.servers[x.started%len(x.servers)]
@@ -249,8 +254,7 @@ func (x *exchange) begin(now time.Time) {
 	if x.started > 1 {
 		s.metrics.retries.Inc()
 	}
-	wait := max(rttFactor*time.Duration(s.rtt.Load()), minWait)
-	wait = min(wait, x.end.Sub(now)/time.Duration(x.limit-x.started+1))
+	wait := x.patience(s, now)
 	x.next = now.Add(wait)
 	over := s.transport
 	if over == Auto {
@@ -265,7 +269,7 @@ func (x *exchange) begin(now time.Time) {
 // follow sends the query to the server of t in another way, because of what it said. It reports whether it could.
 func (x *exchange) follow(t *try, now time.Time, how manner) bool {
 	s := t.server
-	wait := min(max(rttFactor*time.Duration(s.rtt.Load()), minWait), x.end.Sub(now))
+	wait := x.patience(s, now)
 	if due := now.Add(wait); x.next.Before(due) {
 		x.next = due
 	}

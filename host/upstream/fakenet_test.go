@@ -30,6 +30,7 @@ type fakeServer struct {
 	delay   time.Duration
 	silent  bool
 	refused bool                        // TCP connections, and UDP by ICMP; with a delay, that was forged, and an answer follows
+	opening time.Duration               // of a TCP connection
 	noTCP   bool                        // TCP connections only
 	lose    int                         // packets to lose from now on
 	answer  func(query []byte) [][]byte // instead of the IP
@@ -105,12 +106,22 @@ func (c *fakeConn) Read(b []byte) (int, error) {
 	return 0, &net.OpError{Op: "read", Err: syscall.ECONNREFUSED}
 }
 
-func (n *fakeNet) dial(_ context.Context, network string, source netip.Addr, server netip.AddrPort) (net.Conn, error) {
+func (n *fakeNet) dial(ctx context.Context, network string, source netip.Addr, server netip.AddrPort) (net.Conn, error) {
 	n.mu.Lock()
 	removed, s := n.removed[source], n.servers[server]
 	n.mu.Unlock()
 	if removed {
 		return nil, &net.OpError{Op: "dial", Err: syscall.EADDRNOTAVAIL}
+	}
+	s.mu.Lock()
+	opening := s.opening
+	s.mu.Unlock()
+	if network == "tcp" && opening > 0 {
+		select {
+		case <-time.After(opening):
+		case <-ctx.Done():
+			return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,16 +191,19 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 		if answers != nil {
 			messages = answers(query)
 		}
-		for _, msg := range messages {
-			if network == "tcp" {
-				msg = frame(msg)
-			}
-			if delay == 0 {
+		send := func() {
+			for _, msg := range messages {
+				if network == "tcp" {
+					msg = frame(msg)
+				}
 				end.Write(msg)
-				continue
 			}
-			time.AfterFunc(delay, func() { end.Write(msg) })
 		}
+		if delay == 0 {
+			send()
+			continue
+		}
+		time.AfterFunc(delay, send)
 	}
 }
 

@@ -35,9 +35,10 @@ func (x *exchange) heed(t *try, kind outcomeKind, now time.Time) bool {
 		}
 
 	case outcomeFlood:
-		// Many responses that do not match: somebody guesses (RFC 5452 section 9.3). From now on no guess counts for this query.
+		// Many responses that do not match: somebody guesses (RFC 5452 section 9.3). From now on no guess counts for what this server is said to say. Another
+		// one that is being asked may be about to answer; the first message that does not match it ends that as well.
 		for i := range x.tries[:x.used] {
-			if u := &x.tries[i]; u.over == UDP {
+			if u := &x.tries[i]; u.over == UDP && u.server == t.server {
 				x.close(u)
 			}
 		}

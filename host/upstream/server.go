@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type server struct {
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
 	rttAt    atomic.Int64 // due.Moment of its last change
-	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, 0 while unknown
+	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, half of its limit if that was too short, 0 while unknown
 	noEDNS   atomic.Int64 // due.Moment until which queries go without EDNS
 	noCase   atomic.Int64 // due.Moment until which the server is known not to keep the case of the QNAME
 
@@ -178,6 +179,39 @@ func (s *server) newConnection() connection {
 		return newSession(s, openQUIC)
 	}
 	return &stream{server: s, pending: make(map[uint16]*try), writing: true}
+}
+
+// dial has a connection opened, within dialTimeout, and notes how long that took. One that was given less than Config.DialTimeout, and takes longer, is a
+// lateError.
+func (s *server) dial(ctx context.Context, open func(ctx context.Context) error) error {
+	start, limit := time.Now(), s.dialTimeout()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := open(ctx)
+	switch {
+	case err == nil:
+		s.observeDial(time.Since(start))
+	case limit < s.group.dialTimeout && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		s.dialTime.Store(int64(limit / 2)) // the next one is given twice as much: what never succeeds is never observed
+		err = &lateError{err}
+	}
+	return err
+}
+
+// lateError says that opening a connection took longer than it used to. The server may be busy, so that queries are sent again, on one that is given more time.
+type lateError struct{ err error }
+
+func (e *lateError) Error() string { return "slower than before: " + e.err.Error() }
+func (e *lateError) Unwrap() error { return e.err }
+
+func (e *lateError) outcome() outcomeKind { return outcomeBroken }
+
+// observeDial notes how long it took to open a connection.
+func (s *server) observeDial(d time.Duration) {
+	if old := time.Duration(s.dialTime.Load()); old != 0 {
+		d = old + (d-old)/8
+	}
+	s.dialTime.Store(int64(max(1, d)))
 }
 
 // dialTimeout is four times what a handshake took so far, within 300 ms and Config.DialTimeout.

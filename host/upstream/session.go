@@ -220,10 +220,11 @@ func (c *session) run(ctx context.Context) {
 	defer c.server.remove(c)
 	ended := false
 	defer onPanic(&ended, func() { c.end(outcomeBroken) })
-	start := time.Now()
-	opening, cancel := context.WithTimeout(ctx, c.server.dialTimeout())
-	carrier, err := c.open(opening, c.server)
-	cancel()
+	var carrier carrier
+	err := c.server.dial(ctx, func(ctx context.Context) (err error) {
+		carrier, err = c.open(ctx, c.server)
+		return err
+	})
 	c.mu.Lock()
 	c.carrier, c.problem, c.received = carrier, err, time.Now()
 	if err != nil {
@@ -235,7 +236,6 @@ func (c *session) run(ctx context.Context) {
 		return
 	}
 	defer carrier.close()
-	c.server.observeDial(time.Since(start))
 	tick := time.NewTicker(c.server.group.expire)
 	defer tick.Stop()
 	gone := carrier.gone()

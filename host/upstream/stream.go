@@ -188,16 +188,16 @@ func (c *stream) tell(why outcomeKind, problem error) {
 func (c *stream) run(ctx context.Context) {
 	defer c.server.remove(c)
 	defer c.end(outcomeBroken) // whatever ends this, a panic too
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.server.dialTimeout())
-	conn, err := c.server.connect(ctx)
-	cancel()
+	var conn net.Conn
+	err := c.server.dial(ctx, func(ctx context.Context) (err error) {
+		conn, err = c.server.connect(ctx)
+		return err
+	})
 	if err != nil {
 		c.tell(outcomeOf(err, outcomeUnreachable), err)
 		return
 	}
 	defer conn.Close() // the error does not matter: nobody is interested in what it has to say
-	c.server.observeDial(time.Since(start))
 	c.mu.Lock()
 	c.conn, c.received = conn, time.Now()
 	ended := c.ended
@@ -322,12 +322,4 @@ func (s *server) connect(ctx context.Context) (net.Conn, error) {
 		return nil, err // not secret, which would be a net.Conn that is not nil
 	}
 	return secret, nil
-}
-
-// observeDial notes how long it took to open a connection.
-func (s *server) observeDial(d time.Duration) {
-	if old := time.Duration(s.dialTime.Load()); old != 0 {
-		d = old + (d-old)/8
-	}
-	s.dialTime.Store(int64(max(1, d)))
 }

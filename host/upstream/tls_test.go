@@ -312,8 +312,9 @@ func TestTLSResumes(t *testing.T) {
 					t.Errorf("got %q, want %q", got, want)
 				}
 			}
-			if c, r := connections.Load(), resumed.Load(); c != 4 || r != 3 {
-				t.Errorf("%d connections, %d resumed, want 4 and 3", c, r)
+			// On a busy machine a query may be overdue, and sent on a further connection.
+			if c, r := connections.Load(), resumed.Load(); c < 4 || r < 3 {
+				t.Errorf("%d connections, %d resumed, want 4 and 3 at least", c, r)
 			}
 		})
 	}

@@ -7,21 +7,28 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
-// faults are what goes wrong, in an order that is always the same: something each second.
+// The first busy seconds of each minute have faults, and the others have none. From the second settled on what is open is what weir keeps: idle connections are
+// closed after 10 s, sockets after 5.
+const minute, busy, settled = 60, 40, 54
+
+// faults are what goes wrong, in an order that is always the same: something each second that is not calm.
 type faults struct {
 	setting *setting
 	oracle  *oracle
 	second  int
+	plain   pair
+	secure  pair
 	counts  map[string]int
 	order   []string // of counts
 }
 
 func newFaults(s *setting, o *oracle) *faults {
-	return &faults{setting: s, oracle: o, counts: make(map[string]int)}
+	return &faults{setting: s, oracle: o, plain: pair{servers: &s.PairServers}, secure: pair{servers: &s.SecureServers}, counts: make(map[string]int)}
 }
 
 // Those of servers over TLS: there is no UDP to lie over, or to be truncated.
@@ -37,13 +44,60 @@ const sickFor, sickEvery = 3, 10
 // sent to the first one can be sent to the other: nobody could answer when all who know have a fault within the time of a query.
 const turn, rest = 5, 2
 
-// pair makes the fault of a second for a pair of servers.
-func pair(servers *[2]*upstreamtest.Faulty, second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+// leastRest is what is left of rest at least, where a reload takes so long that seconds are short: weir's time for a query, and some more.
+const leastRest = 1900 * time.Millisecond
+
+// pair is two servers of which one is always well.
+type pair struct {
+	servers *[2]*upstreamtest.Faulty
+	bad     [2]bool
+	well    [2]time.Time // since when, if it was bad before
+}
+
+// next makes the fault of a second.
+func (p *pair) next(second int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
 	whose := second / (turn + rest) % 2
-	if second%(turn+rest) >= turn {
+	if second%(turn+rest) >= turn || p.bad[1-whose] || time.Since(p.well[1-whose]) < leastRest {
 		fault = upstreamtest.Healthy
 	}
-	return set(servers[whose], fault)
+	return p.set(whose, fault, set)
+}
+
+// heal has both well.
+func (p *pair) heal(set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	for whose := range p.servers {
+		if err := p.set(whose, upstreamtest.Healthy, set); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pair) set(whose int, fault upstreamtest.Fault, set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	err := set(p.servers[whose], fault)
+	if was := p.bad[whose]; was && fault == upstreamtest.Healthy {
+		p.well[whose] = time.Now()
+	}
+	p.bad[whose] = fault != upstreamtest.Healthy
+	return err
+}
+
+// calm reports whether there was no fault for long enough that weir should have nothing open because of one.
+func (f *faults) calm() bool { return (f.second-1)%minute >= settled }
+
+// heal has everybody well.
+func (f *faults) heal(set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
+	s := f.setting
+	for _, p := range []*pair{&f.plain, &f.secure} {
+		if err := p.heal(set); err != nil {
+			return err
+		}
+	}
+	if err := set(s.SickServer, upstreamtest.Healthy); err != nil {
+		return err
+	}
+	f.oracle.history.note(time.Now(), "resolv.conf", "restored")
+	return s.writeResolvConf()
 }
 
 // next makes the faults of the next second.
@@ -51,18 +105,25 @@ func (f *faults) next() error {
 	n, s := f.second, f.setting
 	f.second++
 	set := func(server *upstreamtest.Faulty, fault upstreamtest.Fault) error {
+		f.oracle.history.note(time.Now(), s.name(server), fault.String())
 		if fault != upstreamtest.Healthy {
 			f.count("a server is " + fault.String())
 		}
 		return server.Set(fault)
 	}
+	switch second := n % minute; {
+	case second == busy:
+		return f.heal(set)
+	case second > busy:
+		return nil
+	}
 	kinds := int(upstreamtest.Faults) - 1
 	plain, secure := upstreamtest.Fault(1+n%kinds), secureFaults[n%len(secureFaults)]
 	// The two pairs rest at different times, so that there is something each second.
-	if err := pair(&s.PairServers, n, plain, set); err != nil {
+	if err := f.plain.next(n, plain, set); err != nil {
 		return err
 	}
-	if err := pair(&s.SecureServers, n+turn/2, secure, set); err != nil {
+	if err := f.secure.next(n+turn/2, secure, set); err != nil {
 		return err
 	}
 	switch n % sickEvery {
@@ -83,20 +144,27 @@ func (f *faults) next() error {
 	case 3:
 		return f.badReload()
 	case 4:
-		f.count("resolv.conf is emptied")
+		f.happens("resolv.conf", "emptied")
 		return s.write("resolv.conf", nil)
 	case 6:
-		f.count("resolv.conf is restored")
+		f.happens("resolv.conf", "restored")
 		return s.writeResolvConf()
 	case 7:
 		if n%16 == 7 {
-			f.count("resolv.conf is removed")
+			f.happens("resolv.conf", "removed")
 			return os.Remove(filepath.Join(s.dir, "resolv.conf"))
 		}
 	case 0:
+		f.oracle.history.note(time.Now(), "resolv.conf", "restored")
 		return s.writeResolvConf()
 	}
 	return nil
+}
+
+// happens counts and notes what is done to something.
+func (f *faults) happens(who, what string) {
+	f.count(who + " is " + what)
+	f.oracle.history.note(time.Now(), who, what)
 }
 
 func (f *faults) count(what string) {
@@ -109,6 +177,8 @@ func (f *faults) count(what string) {
 func (f *faults) reload() error {
 	f.count("reload")
 	s := f.setting
+	f.oracle.history.note(time.Now(), "weir", "reloads")
+	defer func() { f.oracle.history.note(time.Now(), "weir", "has reloaded") }()
 	s.Generation++
 	s.newest.Store(int64(s.Generation))
 	if err := s.writeGeneration(); err != nil {
@@ -128,6 +198,8 @@ var mistakes = []string{"[", "nonsense = 1", "[upstream.pair]\nservers = []", "[
 func (f *faults) badReload() error {
 	f.count("bad reload")
 	s := f.setting
+	f.oracle.history.note(time.Now(), "weir", "tries a bad configuration")
+	defer func() { f.oracle.history.note(time.Now(), "weir", "has refused it") }()
 	good, err := os.ReadFile(filepath.Join(s.dir, "weir.toml"))
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,7 @@ const (
 // oracle knows the answers.
 type oracle struct {
 	setting *setting
+	history history
 	unique  atomic.Int64 // of names that nobody asked for
 	sent    [classes]atomic.Int64
 	right   [classes]atomic.Int64
@@ -170,6 +172,16 @@ func (q *asked) questionEnd() int {
 	return headerSize + bytes.IndexByte(q.wire[headerSize:], 0) + 5
 }
 
+// qname returns the QNAME as text; labels have nothing in them that would have to be escaped.
+func (q *asked) qname() string {
+	var text strings.Builder
+	for rest := q.wire[headerSize:]; rest[0] != 0; rest = rest[1+rest[0]:] {
+		text.Write(rest[1 : 1+rest[0]])
+		text.WriteByte('.')
+	}
+	return text.String()
+}
+
 // judge looks at what came of a query: a response, or an error.
 func (o *oracle) judge(q *asked, response []byte, err error) {
 	kind, said := wrong, ""
@@ -182,7 +194,7 @@ func (o *oracle) judge(q *asked, response []byte, err error) {
 			o.over[q.over].Add(1)
 			return
 		case errors.Is(problem, errServfail):
-			kind = servfail
+			kind, said = servfail, q.reason(response)
 		default:
 			said = fmt.Sprintf("%v (RCODE %d): %x", problem, rcode, response)
 		}
@@ -198,6 +210,28 @@ func (o *oracle) judge(q *asked, response []byte, err error) {
 }
 
 var errServfail = errors.New("SERVFAIL")
+
+// reason returns what the Extended DNS Errors of a response say (RFC 8914 section 2).
+func (q *asked) reason(m []byte) string {
+	if !q.edns {
+		return "no EDNS in the query, and so no reason in the response"
+	}
+	_, opts, _ := records(m, q.questionEnd()) // whoever asks has seen that they can be read
+	for _, options := range opts {
+		for len(options) >= 4 {
+			code, size := binary.BigEndian.Uint16(options), int(binary.BigEndian.Uint16(options[2:]))
+			options = options[4:]
+			if size > len(options) {
+				break
+			}
+			if code == 15 && size >= 2 {
+				return fmt.Sprintf("EDE %d %q", binary.BigEndian.Uint16(options), options[2:size])
+			}
+			options = options[size:]
+		}
+	}
+	return "no reason in the response"
+}
 
 // check tells what is wrong with a response. It shares no code with weir, and with the upstreams only what the address of a name is.
 func (o *oracle) check(q *asked, m []byte) (rcode int, err error) {
@@ -217,8 +251,8 @@ func (o *oracle) check(q *asked, m []byte) (rcode int, err error) {
 	if err != nil {
 		return rcode, err
 	}
-	if want := q.edns; opts == 1 != want || opts > 1 {
-		return rcode, fmt.Errorf("%d OPT records, EDNS in the query: %v", opts, want)
+	if want := q.edns; len(opts) == 1 != want || len(opts) > 1 {
+		return rcode, fmt.Errorf("%d OPT records, EDNS in the query: %v", len(opts), want)
 	}
 	want := 0
 	if q.class == blocked {
@@ -268,8 +302,8 @@ type record struct {
 	data        []byte
 }
 
-// records returns those of the answer section, and counts OPT records in the additional one. Nothing may be behind them.
-func records(m []byte, at int) (answer []record, opts int, err error) {
+// records returns those of the answer section, and the RDATA of OPT records in the additional one. Nothing may be behind them.
+func records(m []byte, at int) (answer []record, opts [][]byte, err error) {
 	counts := [3]int{}
 	for i := range counts {
 		counts[i] = int(binary.BigEndian.Uint16(m[6+2*i:]))
@@ -278,24 +312,24 @@ func records(m []byte, at int) (answer []record, opts int, err error) {
 		for range n {
 			owner, next := name(m, at)
 			if next == 0 || next+10 > len(m) {
-				return nil, 0, errors.New("a record that does not end")
+				return nil, nil, errors.New("a record that does not end")
 			}
 			r := record{owner: owner, kind: binary.BigEndian.Uint16(m[next:]), class: binary.BigEndian.Uint16(m[next+2:]), ttl: binary.BigEndian.Uint32(m[next+4:])}
 			at = next + 10 + int(binary.BigEndian.Uint16(m[next+8:]))
 			if at > len(m) {
-				return nil, 0, errors.New("a record that does not end")
+				return nil, nil, errors.New("a record that does not end")
 			}
 			r.data = m[next+10 : at]
 			switch {
 			case section == 0:
 				answer = append(answer, r)
 			case section == 2 && r.kind == 41:
-				opts++
+				opts = append(opts, r.data)
 			}
 		}
 	}
 	if at != len(m) {
-		return nil, 0, errors.New("octets behind the last record")
+		return nil, nil, errors.New("octets behind the last record")
 	}
 	return answer, opts, nil
 }

@@ -7,10 +7,11 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
-// drift is how much of itself a figure may grow or shrink over the whole run, by the line through all samples.
+// drift is how much of itself a figure may grow or shrink over the whole run, see trend.
 const drift = 0.05
 
 // leastToJudge is the shortest run that says something about that, and about what a machine that is busy with something else can cause: queries that are lost, and
@@ -24,6 +25,7 @@ const settles = 2 * time.Minute
 type watch struct {
 	setting *setting
 	at      []float64 // seconds
+	calm    []bool    // there was no fault for a while
 	values  [len(watched)][]float64
 }
 
@@ -31,16 +33,17 @@ type watch struct {
 var watched = [...]struct {
 	metric, name string
 	unit         float64
+	calm         bool // only while there is no fault: until then there are several times as many, for a second, of what queries wait on that nobody answers
 }{
-	{"process_resident_memory_bytes", "resident memory, MB", 1e6}, {"go_goroutines", "goroutines", 1}, {"process_open_fds", "descriptors", 1},
+	{"process_resident_memory_bytes", "resident memory, MB", 1e6, false}, {"go_goroutines", "goroutines", 1, true}, {"process_open_fds", "descriptors", 1, true},
 }
 
-func (w *watch) sample(at time.Duration) error {
+func (w *watch) sample(at time.Duration, calm bool) error {
 	samples, err := w.setting.metrics()
 	if err != nil {
 		return err
 	}
-	w.at = append(w.at, at.Seconds())
+	w.at, w.calm = append(w.at, at.Seconds()), append(w.calm, calm)
 	for i, m := range watched {
 		w.values[i] = append(w.values[i], samples[m.metric]/m.unit)
 	}
@@ -50,29 +53,49 @@ func (w *watch) sample(at time.Duration) error {
 // forget drops the samples of the first time.
 func (w *watch) forget(before time.Duration) {
 	from, _ := slices.BinarySearch(w.at, before.Seconds())
-	w.at = w.at[from:]
+	w.at, w.calm = w.at[from:], w.calm[from:]
 	for i := range w.values {
 		w.values[i] = w.values[i][from:]
 	}
 }
 
-// line returns the first and the last value of the line through points, by least squares.
-func line(x, y []float64) (first, last float64) {
-	n := float64(len(x))
-	if n == 0 {
+// judged returns the samples of a figure that count, and their times.
+func (w *watch) judged(figure int) (at, y []float64) {
+	for i, v := range w.values[figure] {
+		if w.calm[i] || !watched[figure].calm {
+			at, y = append(at, w.at[i]), append(y, v)
+		}
+	}
+	return at, y
+}
+
+// trend returns the level of a figure at the first and at the last sample: the medians of the first third and of the last, on a line that is extended to the
+// ends. A line by least squares follows peaks that happen to lie at an end, and medians don't, whereas what is never given back raises all that comes after it.
+func trend(y []float64) (first, last float64) {
+	n := max(1, len(y)/3)
+	if len(y) == 0 {
 		return 0, 0
 	}
-	var sx, sy, sxx, sxy float64
-	for i := range x {
-		sx, sy, sxx, sxy = sx+x[i], sy+y[i], sxx+x[i]*x[i], sxy+x[i]*y[i]
+	first, last = median(y[:n]), median(y[len(y)-n:])
+	more := (last - first) / 4 // the middles of those thirds are two thirds of the time apart, and a sixth from the ends
+	return first - more, last + more
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// minutes returns the median of each minute, as text.
+func minutes(at, y []float64) string {
+	var text strings.Builder
+	for from := 0; from < len(at); {
+		to, _ := slices.BinarySearch(at, at[from]+60)
+		fmt.Fprintf(&text, " %.0f", median(y[from:to]))
+		from = to
 	}
-	d := n*sxx - sx*sx
-	if d == 0 {
-		return sy / n, sy / n
-	}
-	slope := (n*sxy - sx*sy) / d
-	base := (sy - slope*sx) / n
-	return base + slope*x[0], base + slope*x[len(x)-1]
+	return text.String()
 }
 
 func (o *oracle) totals() (sent, right int64) {
@@ -125,7 +148,11 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		fmt.Fprintf(out, "%-8s %s\n", word, fmt.Sprintf(format, args...))
 	}
 	kinds, excused := make(map[string]int), make(map[string]int)
-	shown := 0
+	log, err := o.setting.log()
+	if err != nil {
+		fmt.Fprintln(out, "weir's log:", err)
+	}
+	shown, told := 0, time.Time{}
 	for i := range o.failures {
 		failed := &o.failures[i]
 		if why := o.excuse(failed); why != "" {
@@ -133,9 +160,14 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 			continue
 		}
 		kinds[failed.kind]++
-		if shown++; shown <= 20 {
-			fmt.Fprintf(out, "  %s, %s over %s, asked %s, after %v: %x: %s\n", failed.kind, classNames[failed.class], transportNames[failed.over],
-				failed.at.Format("15:04:05.000"), failed.end.Sub(failed.at).Round(time.Millisecond), failed.wire, failed.said)
+		if shown++; shown > 20 {
+			continue
+		}
+		fmt.Fprintf(out, "  %s, %s over %s, asked %s, after %v: %q: %x: %s\n", failed.kind, classNames[failed.class], transportNames[failed.over],
+			failed.at.Format("15:04:05.000"), failed.end.Sub(failed.at).Round(time.Millisecond), failed.qname(), failed.wire, failed.said)
+		if failed.at.Sub(told) > time.Second { // else the circumstances are those of the one before
+			failed.tell(out, &o.history, log)
+			told = failed.at
 		}
 	}
 	for _, why := range slices.Sorted(maps.Keys(excused)) {
@@ -161,14 +193,16 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		w.forget(settles)
 	}
 	for i, m := range watched {
-		first, last := line(w.at, w.values[i])
+		at, y := w.judged(i)
+		first, last := trend(y)
 		change := 0.0
 		if first != 0 {
 			change = last/first - 1
 		}
 		good := change >= -drift && change <= drift
-		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the line through %d samples from %.0f to %.0f; want ±%.0f%%", m.name, first, last, 100*change,
-			len(w.at), slices.Min(w.values[i]), slices.Max(w.values[i]), 100*drift)
+		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the medians of the first and the last third of %d samples; want ±%.0f%%; %.0f to %.0f with faults",
+			m.name, first, last, 100*change, len(y), 100*drift, slices.Min(w.values[i]), slices.Max(w.values[i]))
+		fmt.Fprintf(out, "%-8s medians of each minute:%s\n", "", minutes(at, y))
 	}
 	return ok
 }

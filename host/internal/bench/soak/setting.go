@@ -105,6 +105,17 @@ func newSetting(dir string) (s *setting, err error) {
 	return s, errors.Join(s.write("trap.wasm", module), s.writeResolvConf(), s.writeGeneration())
 }
 
+// name tells a server from the others.
+func (s *setting) name(server *upstreamtest.Faulty) string {
+	switch server {
+	case s.PairServers[0], s.PairServers[1]:
+		return fmt.Sprintf("pair %v", server.Addr)
+	case s.SecureServers[0], s.SecureServers[1]:
+		return fmt.Sprintf("secure %v", server.Addr)
+	}
+	return fmt.Sprintf("sick %v", server.Addr)
+}
+
 // freeAddress returns an address that nobody has. Others are not given one of this IP address by the system.
 func freeAddress() (netip.AddrPort, error) {
 	for {
@@ -189,9 +200,12 @@ func (s *setting) start(program string) error {
 	return errors.Join(errors.New("soak: weir does not serve"), s.tail())
 }
 
+// log returns weir's log.
+func (s *setting) log() ([]byte, error) { return os.ReadFile(filepath.Join(s.dir, logFile)) }
+
 // logged counts a text in weir's log.
 func (s *setting) logged(text string) int {
-	log, err := os.ReadFile(filepath.Join(s.dir, logFile))
+	log, err := s.log()
 	if err != nil {
 		return 0
 	}
@@ -200,7 +214,7 @@ func (s *setting) logged(text string) int {
 
 // tail is the end of weir's log, as an error.
 func (s *setting) tail() error {
-	log, err := os.ReadFile(filepath.Join(s.dir, logFile))
+	log, err := s.log()
 	return errors.Join(err, fmt.Errorf("weir said at last: %s", log[max(0, len(log)-2000):]))
 }
 

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package soak runs weir as a process for some minutes, under half of the load that it can bear, over every transport, with something going wrong each
-// second, and looks at every single answer.
+// second for most of each minute, and looks at every single answer.
 //
 //	clients ── UDP, TCP, TLS, HTTPS (HTTP/2 and 3), QUIC ──► weir ──► two servers, of which one at a time has a fault     pair.test
 //	   │                                                          ├──► two more, over TLS                              secure.test
@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -98,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 		if err := faults.next(); err != nil {
 			return errors.Join(err, s.tail())
 		}
-		if err := watch.sample(time.Since(begin)); err != nil {
+		if err := watch.sample(time.Since(begin), faults.calm()); err != nil {
 			return errors.Join(err, s.tail())
 		}
 		if n%60 == 0 {
@@ -115,7 +114,7 @@ func Run(ctx context.Context, o Options) error {
 
 // keepLog copies weir's log to where it stays, after a run that somebody will want to understand.
 func (s *setting) keepLog(out io.Writer) error {
-	text, err := os.ReadFile(filepath.Join(s.dir, logFile))
+	text, err := s.log()
 	if err != nil {
 		return err
 	}

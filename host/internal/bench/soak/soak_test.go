@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
@@ -100,24 +102,84 @@ func TestExcuse(t *testing.T) {
 	}
 }
 
-func TestLine(t *testing.T) {
+func TestTrend(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
-		x, y        []float64
+		y           []float64
 		first, last float64
 	}{
-		{"flat", []float64{1, 2, 3}, []float64{5, 5, 5}, 5, 5},
-		{"rising", []float64{0, 1, 2}, []float64{1, 3, 5}, 1, 5},
-		{"noise", []float64{0, 1, 2, 3}, []float64{1, 3, 3, 1}, 2, 2},
-		{"one", []float64{7}, []float64{3}, 3, 3},
-		{"none", nil, nil, 0, 0},
+		{"flat", []float64{5, 5, 5}, 5, 5},
+		{"rising", []float64{1, 3, 5}, 0, 6}, // each stands for a third, and the ends are half of one away
+		{"peaks in the end", []float64{1, 1, 1, 1, 1, 1, 9, 1, 1}, 1, 1},
+		{"a jump that stays", []float64{1, 1, 1, 1, 5, 5, 5, 5, 5}, 0, 6},
+		{"one", []float64{3}, 3, 3},
+		{"none", nil, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if first, last := line(tt.x, tt.y); math.Abs(first-tt.first) > 1e-9 || math.Abs(last-tt.last) > 1e-9 {
+			if first, last := trend(tt.y); math.Abs(first-tt.first) > 1e-9 || math.Abs(last-tt.last) > 1e-9 {
 				t.Errorf("got %v to %v, want %v to %v", first, last, tt.first, tt.last)
 			}
 		})
 	}
+}
+
+// Descriptors as a soak of 10 minutes has them, some noise and peaks of up to six times that in a quarter of the samples: without a leak none is seen, and one of 10%
+// over the run is.
+func TestTrendPeaks(t *testing.T) {
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		for _, leak := range []float64{0, 0.1} {
+			var y []float64
+			for i := range 480 {
+				v := 104 + 4*random.NormFloat64()
+				if random.IntN(4) == 0 {
+					v *= 1 + 5*random.Float64()
+				}
+				y = append(y, v*(1+leak*float64(i)/480))
+			}
+			first, last := trend(y)
+			if change := last/first - 1; (math.Abs(change) > drift) != (leak > 0) {
+				t.Errorf("seed %d, a leak of %.0f%%: %+.1f%%", seed, 100*leak, 100*change)
+			}
+		}
+	}
+}
+
+// However long seconds are, since reloads take their time, one server of a pair has had no fault for long enough when the other one gets some.
+func TestPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers := [2]*upstreamtest.Faulty{{}, {}}
+		p := pair{servers: &servers}
+		random := rand.New(rand.NewPCG(1, 2))
+		var bad [2]time.Time // when each had a fault last
+		var faults [2]int
+		fault := [2]upstreamtest.Fault{}
+		for second := range 1000 {
+			if err := p.next(second, upstreamtest.Slow, func(s *upstreamtest.Faulty, f upstreamtest.Fault) error {
+				whose := slices.Index(servers[:], s)
+				if fault[whose] != upstreamtest.Healthy {
+					bad[whose] = time.Now()
+				}
+				fault[whose] = f
+				if f == upstreamtest.Healthy {
+					return nil
+				}
+				faults[whose]++
+				if other := 1 - whose; fault[other] != upstreamtest.Healthy || time.Since(bad[other]) < leastRest {
+					t.Errorf("second %d: a fault %v after the other one had one", second, time.Since(bad[other]))
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(time.Duration(random.IntN(2000)) * time.Millisecond)
+		}
+		for i, n := range faults {
+			if n < 250 {
+				t.Errorf("server %d had %d seconds of faults of 1000, want some more", i, n)
+			}
+		}
+	})
 }
 
 // All shares are used up, and none is left out.
