@@ -17,6 +17,7 @@ import (
 	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // Env is what a group needs from around it. The zero value is good for use.
@@ -75,8 +76,7 @@ type Group struct {
 	loopProbes atomic.Int32              // on their way
 	inFlight   prometheus.Gauge
 	overLimit  prometheus.Counter
-	panics     prometheus.Counter
-	seldom     due.Seldom // a panic is logged
+	guard      rescue.Guard
 
 	changing    sync.Mutex       // guards following, and changes of servers
 	configured  []target         // where locations are, as far as that is known
@@ -122,7 +122,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 	}
 	g.inFlight = g.metrics.inFlight.WithLabelValues(name)
 	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
-	g.panics = g.metrics.panics.WithLabelValues(name)
+	g.guard.Log, g.guard.Count = g.log, g.metrics.panics.WithLabelValues(name)
 	g.dialer = dialer{dial: env.Dial, log: g.log}
 	if env.Dial == nil {
 		g.dialer.dial = Dial
@@ -361,26 +361,12 @@ func (g *Group) start(f func(ctx context.Context)) bool {
 
 // survive calls f, and reports whether it returned: there was no panic.
 func (g *Group) survive(f func(ctx context.Context)) (returned bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			g.panicked(v)
-		}
-	}()
-	f(g.ctx)
-	return true
+	return g.guard.Survive(func() { f(g.ctx) })
 }
 
 // keep is start for what goes on until the end of the group: after a panic, and a moment, it begins anew.
 func (g *Group) keep(f func(ctx context.Context)) {
-	g.start(func(ctx context.Context) {
-		for !g.survive(f) {
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	g.start(func(ctx context.Context) { g.guard.Keep(ctx, f) })
 }
 
 // sweep closes idle sockets that are spent.
