@@ -21,6 +21,7 @@ import (
 //  3. Close, or the end of Run, ends what it does in the background. It still answers after that, without sharing queries.
 type Cache struct {
 	name    string
+	number  uint64 // of this cache in the process, from 1
 	config  Config
 	next    message.Starter
 	subnets message.SubnetLimits
@@ -51,6 +52,9 @@ type Cache struct {
 
 var _ message.Starter = (*Cache)(nil)
 
+// made is how many caches there have been.
+var made atomic.Uint64
+
 // Env is what a cache takes from its surroundings. The zero value is good.
 type Env struct {
 	Now     func() time.Time // a clock with a monotonic reading; nil is time.Now, and faster than giving that
@@ -69,7 +73,7 @@ const staleMargin = 50 * time.Millisecond
 // upstream; c is valid.
 func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache := &Cache{
-		name: name, config: c, injected: env.Now, metrics: env.Metrics, log: env.Log, subnets: env.Subnets,
+		name: name, number: made.Add(1), config: c, injected: env.Now, metrics: env.Metrics, log: env.Log, subnets: env.Subnets,
 		off:   c.Success.Capacity == 0 && c.Denial.Capacity == 0,
 		store: newStore(&c), fetches: make(chan fetch, maxFetches),
 	}
@@ -105,12 +109,16 @@ func (c *Cache) Cached(q *message.Query, dst []byte) (message.Response, bool) {
 	}
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
-	hash, now := c.store.hash(k), c.arrival(q)
+	hash, now, landings := c.store.hash(k), c.arrival(q), c.flights.landings.Load()
 	if c.store.subnets {
 		k = appendSubnet(k, c.subnets.Of(q))
 	}
 	var f found
-	if c.store.lookup(&f, k, hash, now, dst, false); f.state == missing || f.state == stale {
+	switch c.store.lookup(&f, k, hash, now, dst, false); f.state {
+	case missing:
+		q.Looked = message.Looked{By: c.number, Hash: hash, At: landings}
+		return message.Response{}, false
+	case stale:
 		return message.Response{}, false
 	}
 	return c.give(q, &f, k, hash, now), true
@@ -156,7 +164,8 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	var buf [maxKey]byte
 	k := appendKey(buf[:0], q)
 	at := c.now(t.Batch)
-	hash, now := c.store.hash(k), int64(at.Sub(c.epoch))
+	now, landings := int64(at.Sub(c.epoch)), c.flights.landings.Load() // before looking: what lands from now on may not have been seen
+	hash, missed := c.looked(q, k, landings)
 	if c.store.subnets {
 		k = appendSubnet(k, c.subnets.Of(q))
 	}
@@ -172,8 +181,8 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	}
 	part := answered
 	var f *flight
-	if landings := c.flights.landings.Load(); !look() {
-		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look)
+	if missed || !look() {
+		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look, w)
 		if part == crowded {
 			f, part = c.boardUntold(w, k, hash, now)
 		}
@@ -198,13 +207,12 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 		}
 		f.prepare(q, deadline)
 		batch := t.Batch // while the transaction is ours
-		if c.await(w, f, at) {
-			c.launch(f, batch)
-			return w
-		}
+		c.await(w, at)
+		c.launch(f, batch)
+		return w
 	case follower:
 		c.joins.Add(1)
-		if c.await(w, f, at) {
+		if c.follow(w, f, at) {
 			return w
 		}
 		w.arrived(f)
@@ -215,6 +223,16 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	}
 	w.release()
 	return nil
+}
+
+// looked returns the hash of key k, and whether Cached has found nothing for q and nothing has come in since.
+func (c *Cache) looked(q *message.Query, k []byte, landings uint64) (hash uint64, missed bool) {
+	l := q.Looked
+	if l.By != c.number {
+		return c.store.hash(k), false
+	}
+	q.Looked = message.Looked{}
+	return l.Hash, l.At == landings
 }
 
 // launch asks the upstream for f, from a goroutine with batch.

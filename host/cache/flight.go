@@ -24,9 +24,8 @@ type flight struct {
 	cache    *Cache
 	upstream message.Transaction
 
-	mu      sync.Mutex // guards following
-	waiting *waiter    // who gets the answer
-	landed  bool       // nobody can wait any more, and the following is final
+	waiting *waiter // who gets the answer; flights.mu guards it
+	landed  bool    // nobody can wait any more, and the following is final; flights.mu guards it
 
 	response message.Response
 	err      error
@@ -67,8 +66,8 @@ const (
 
 // board finds or makes the flight for key k, as of now. again looks into the store once more when there is none, but others have landed since there were
 // so many landings, before the caller looked: the answer of a flight is in the store before it is taken off the list. Whoever gets a
-// flight leaves it once.
-func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool) (*flight, role) {
+// flight leaves it once. The leader is w, who waits for it from now on, or nobody if it is nil.
+func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, w *waiter) (*flight, role) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f := fs.byHash[id]; f != nil {
@@ -97,13 +96,47 @@ func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, 
 	f.refs.Store(2)
 	f.key, f.hash, f.id, f.started, f.landed = append(f.key[:0], k...), hash, id, now, false
 	fs.byHash[id] = f
+	if w != nil {
+		f.enlist(w)
+	}
 	fs.wg.Add(1)
 	return f, leader
 }
 
-// land takes f off the list and returns those who wait for it, who are the caller's to end.
+// enlist puts w on the list of f, which it has boarded. flights.mu is held.
+func (f *flight) enlist(w *waiter) {
+	w.flight, w.listed = f, true
+	w.next, w.prev = f.waiting, nil
+	if w.next != nil {
+		w.next.prev = w
+	}
+	f.waiting = w
+}
+
+// unlist takes w off the list of its flight and reports whether it was there. Then w is the caller's to end.
+func (fs *flights) unlist(w *waiter) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if !w.listed {
+		return false
+	}
+	w.listed = false
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		w.flight.waiting = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next = nil, nil
+	return true
+}
+
+// land takes f off the list, so that nobody can board it any more, and returns those who wait for it, who are the caller's to end.
 func (fs *flights) land(f *flight) *waiter {
 	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	delete(fs.byHash, f.id)
 	if tells(f.key) {
 		if fs.told[f.hash]--; fs.told[f.hash] == 0 {
@@ -111,12 +144,8 @@ func (fs *flights) land(f *flight) *waiter {
 		}
 	}
 	fs.landings.Add(1)
-	fs.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.landed = true
 	all := f.waiting
-	f.waiting = nil
+	f.waiting, f.landed = nil, true
 	for w := all; w != nil; w = w.next {
 		w.listed = false
 	}

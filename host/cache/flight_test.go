@@ -86,6 +86,60 @@ func TestStampede(t *testing.T) {
 	})
 }
 
+// TestLooked has what changes between a look that finds nothing and the query to the upstream: what was noted is not believed then.
+func TestLooked(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(t *testing.T, c, other *Cache, q *message.Query, now time.Time)
+		calls  int64 // of the upstream, in all
+	}{
+		{"nothing", func(*testing.T, *Cache, *Cache, *message.Query, time.Time) {}, 1},
+		{"the answer has come", func(t *testing.T, c, _ *Cache, _ *message.Query, now time.Time) {
+			if _, err := c.Resolve(t.Context(), ask("www.example.", dns.TypeA, now), nil); err != nil {
+				t.Error(err)
+			}
+		}, 1},
+		{"another question", func(t *testing.T, c, _ *Cache, q *message.Query, now time.Time) {
+			known := ask("known.example.", dns.TypeA, now)
+			if _, err := c.Resolve(t.Context(), known, nil); err != nil {
+				t.Error(err)
+			}
+			if _, ok := c.Cached(q, nil); ok {
+				t.Error("there is an answer")
+			}
+			q.Parse(known.Message)
+			q.Deadline = known.Deadline
+		}, 1},
+		{"another cache", func(t *testing.T, c, other *Cache, q *message.Query, now time.Time) {
+			if _, err := c.Resolve(t.Context(), ask("www.example.", dns.TypeA, now), nil); err != nil {
+				t.Error(err)
+			}
+			if _, ok := other.Cached(q, nil); ok {
+				t.Error("there is an answer")
+			}
+		}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var now clock
+			s := says(0, "an www.example. 60 IN A 192.0.2.1")
+			c, other := open(t, preset("weir"), s, now.now), open(t, preset("weir"), s, now.now)
+			q := ask("www.example.", dns.TypeA, now.now())
+			if _, ok := c.Cached(q, nil); ok || q.Looked.By != c.number {
+				t.Fatalf("answered: %t, and noted is %+v", ok, q.Looked)
+			}
+			tt.change(t, c, other, q, now.now())
+			for range 2 {
+				if _, err := c.Resolve(t.Context(), q, nil); err != nil {
+					t.Error(err)
+				}
+			}
+			if got := s.calls.Load(); got != tt.calls {
+				t.Errorf("the upstream was asked %d times, want %d", got, tt.calls)
+			}
+		})
+	}
+}
+
 // TestNoSecondQuery has clients who come while a flight lands: they find it or its answer, and never ask again.
 func TestNoSecondQuery(t *testing.T) {
 	var now clock
@@ -242,17 +296,17 @@ func TestTooManyFlights(t *testing.T) {
 func TestFlightCollision(t *testing.T) {
 	fs := flights{byHash: make(map[uint64]*flight)}
 	never := func() bool { return false }
-	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never)
+	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never, nil)
 	if role != leader {
 		t.Fatalf("the first has the role %d", role)
 	}
-	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never); f != nil || role != alone {
+	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never, nil); f != nil || role != alone {
 		t.Errorf("another key has the role %d in the flight of the first", role)
 	}
-	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never); f != one || role != follower {
+	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never, nil); f != one || role != follower {
 		t.Errorf("the same key has the role %d", role)
 	}
-	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }); f != nil || role != answered || fs.number() != 1 {
+	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }, nil); f != nil || role != answered || fs.number() != 1 {
 		t.Errorf("a key whose answer has come has the role %d, and there are %d flights", role, fs.number())
 	}
 }

@@ -305,7 +305,7 @@ func (c *Cache) boardUntold(w *waiter, k []byte, hash uint64, now int64) (*fligh
 	}
 	landings := c.flights.landings.Load()
 	if !look() {
-		if flight, part := c.flights.board(key, hash, c.flightHash(key, hash), now, landings, look); part != answered {
+		if flight, part := c.flights.board(key, hash, c.flightHash(key, hash), now, landings, look, w); part != answered {
 			if part != alone {
 				w.untold = subnetOf(k).Bits
 			}

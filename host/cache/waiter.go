@@ -21,7 +21,7 @@ type waiter struct {
 	deadline    due.Entry    // when it gets what there is without the flight
 	refs        atomic.Int32 // one until it is final, one while deadline is in the queue, one of a caller who may give up
 
-	prev, next *waiter // on the list of the flight; its mu guards them
+	prev, next *waiter // on the list of the flight; flights.mu guards them
 	listed     bool    // likewise
 
 	// For who asks alone.
@@ -33,7 +33,7 @@ type waiter struct {
 func (c *Cache) newWaiter() *waiter {
 	w := &waiter{cache: c}
 	w.deadline.Fire = func(time.Time) {
-		if w.flight.unlist(w) {
+		if c.flights.unlist(w) {
 			w.expired()
 			w.end(nil)
 		}
@@ -47,8 +47,10 @@ func (c *Cache) newWaiter() *waiter {
 }
 
 // release gives a reference back, and with the last one the waiter.
-func (w *waiter) release() {
-	if w.refs.Add(-1) == 0 {
+func (w *waiter) release() { w.releaseSome(1) }
+
+func (w *waiter) releaseSome(refs int32) {
+	if w.refs.Add(-refs) == 0 {
 		w.untold = 0
 		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, found{}, nil, nil, nil
 		w.cache.waiters.Put(w)
@@ -59,18 +61,31 @@ func (w *waiter) release() {
 func (w *waiter) end(batch *message.Batch) {
 	t := w.transaction
 	t.Batch = batch
+	refs := int32(1)
 	if f := w.flight; f != nil {
 		if w.cache.deadlines.Clear(&w.deadline) {
-			w.release()
+			refs++
 		}
 		w.cache.flights.leave(f)
 	}
-	w.release()
+	w.releaseSome(refs)
 	t.Done()
 }
 
-// await puts w on the list of f, which it has boarded, until the time that its query has from now on is over. It returns false when f has landed already.
-func (c *Cache) await(w *waiter, f *flight, now time.Time) bool {
+// follow puts w on the list of f, which it has boarded, and has it end as await does. It returns false when f has landed already.
+func (c *Cache) follow(w *waiter, f *flight, now time.Time) bool {
+	c.flights.mu.Lock()
+	defer c.flights.mu.Unlock()
+	if f.landed {
+		return false
+	}
+	f.enlist(w)
+	c.await(w, now)
+	return true
+}
+
+// await has w end when the time that its query has from now on is over. Nobody else can end it before: its flight has not been launched, or its list is locked.
+func (c *Cache) await(w *waiter, now time.Time) {
 	q := w.transaction.Query
 	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
 	if !q.Deadline.IsZero() {
@@ -78,47 +93,14 @@ func (c *Cache) await(w *waiter, f *flight, now time.Time) bool {
 	}
 	if w.held.state == stale {
 		// Counted from the start of the flight: who comes later has the others' waiting to go by.
-		patience := c.config.StaleAfter - (now.Sub(c.epoch) - time.Duration(f.started))
+		patience := c.config.StaleAfter - (now.Sub(c.epoch) - time.Duration(w.flight.started))
 		wait = min(patience, wait-staleMargin)
 	}
 	if c.injected != nil {
 		now = time.Now() // the queue has the real clock
 	}
-	at := now.Add(max(wait, 0))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.landed {
-		return false
-	}
-	w.flight, w.listed = f, true
-	w.next, w.prev = f.waiting, nil
-	if w.next != nil {
-		w.next.prev = w
-	}
-	f.waiting = w
 	w.refs.Add(1)
-	c.deadlines.Set(&w.deadline, at)
-	return true
-}
-
-// unlist takes w off the list and reports whether it was there. Then w is the caller's to end.
-func (f *flight) unlist(w *waiter) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !w.listed {
-		return false
-	}
-	w.listed = false
-	if w.prev != nil {
-		w.prev.next = w.next
-	} else {
-		f.waiting = w.next
-	}
-	if w.next != nil {
-		w.next.prev = w.prev
-	}
-	w.prev, w.next = nil, nil
-	return true
+	c.deadlines.Set(&w.deadline, now.Add(max(wait, 0)))
 }
 
 // arrived makes the transaction final by what f has brought.
@@ -197,7 +179,7 @@ func newCaller() *caller {
 
 // giveUp ends w, unless it has ended. The caller holds a reference.
 func (w *waiter) giveUp() {
-	if w.flight.unlist(w) {
+	if w.cache.flights.unlist(w) {
 		w.transaction.Response, w.transaction.Err = message.Response{}, errGone
 		w.end(nil)
 	}

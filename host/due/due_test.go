@@ -120,7 +120,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkSet is a deadline that is met, with others in the queue.
+// BenchmarkSet is a deadline that is met, with others in the queue that are due before: in the list.
 func BenchmarkSet(b *testing.B) {
 	var q Queue
 	entries := make([]Entry, 1000)
@@ -136,6 +136,30 @@ func BenchmarkSet(b *testing.B) {
 		q.Clear(e)
 		at = at.Add(time.Microsecond)
 		q.Set(e, at)
+		i += 7
+	}
+}
+
+// BenchmarkHeap is the same among others that are due in any order: in the heap.
+func BenchmarkHeap(b *testing.B) {
+	var q Queue
+	entries := make([]Entry, 1000)
+	start := time.Now().Add(time.Hour)
+	random := rand.New(rand.NewPCG(1, 2))
+	times := make([]time.Time, 1<<12)
+	for i := range times {
+		times[i] = start.Add(time.Duration(random.IntN(1e9)))
+	}
+	for i := range entries {
+		entries[i].Fire = func(time.Time) {}
+		q.Set(&entries[i], times[i])
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		e := &entries[i%len(entries)]
+		q.Clear(e)
+		q.Set(e, times[i%len(times)])
 		i += 7
 	}
 }

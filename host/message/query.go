@@ -118,7 +118,18 @@ type Query struct {
 	Deadline  time.Time // when an answer is no use any more: it bounds all work for the query
 	Trace     *Trace    // where to explain what happens to this query; usually nil
 
+	// Looked is for the cache that the query is looked up in.
+	Looked Looked
+
 	key [MaxName]byte
+}
+
+// Looked is where a cache notes that it has nothing for a query, for when it is told to ask the upstream, a moment later: it looks once then. It is good for
+// the query as it is; Parse and SetQuestion end it.
+type Looked struct {
+	By   uint64 // the number of the cache, not a pointer, which would keep it in memory; 0 is none
+	Hash uint64 // of the question
+	At   uint64 // by a count of the cache's own, which tells whether there may be something since
 }
 
 // Parse reads a query from octets received. It returns ok when the query may go on; otherwise it is to be answered with rcode, by
@@ -135,7 +146,7 @@ type Query struct {
 //     query can't be changed on its way (RFC 8945 section 5.5, RFC 2931 section 3).
 func (q *Query) Parse(msg []byte) (rcode uint16, ok bool) {
 	q.Message, q.EDNS, q.DO, q.UDPSize, q.Options = msg, false, false, 0, nil
-	q.Question, q.Labels = Question{}, 0
+	q.Question, q.Labels, q.Looked = Question{}, 0, Looked{}
 	if len(msg) < headerSize {
 		return Ignore, false
 	}
@@ -259,7 +270,7 @@ func (q *Query) SetQuestion(from *Query, buf, name []byte, qtype, qclass uint16)
 	msg = binary.BigEndian.AppendUint16(msg, qtype)
 	msg = binary.BigEndian.AppendUint16(msg, qclass)
 	end := len(msg)
-	q.EDNS, q.DO, q.UDPSize, q.Options = from.EDNS, from.DO, from.UDPSize, nil
+	q.EDNS, q.DO, q.UDPSize, q.Options, q.Looked = from.EDNS, from.DO, from.UDPSize, nil, Looked{}
 	if from.EDNS {
 		msg[11] = 1
 		msg = appendOPT(msg, from.UDPSize, 0, from.DO, from.Options)

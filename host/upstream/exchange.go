@@ -33,6 +33,7 @@ type exchange struct {
 	refs     atomic.Int32 // one until it has ended, one for each try that waits, one for deadline in queue, and callers who wait
 
 	mu          sync.Mutex // guards following; taken before the lock of a socket, a stream or the queue
+	owed        int32      // to be added to refs before somebody else has mu: what a step takes and gives back is counted once
 	transaction *message.Transaction
 	query       *message.Query // that of transaction
 	ended       bool           // transaction is final, and no business of the exchange any more
@@ -43,7 +44,6 @@ type exchange struct {
 	end         time.Time      // of the time for the query
 	slot        int            // of the socket for the first try
 
-	tries     [maxTries + maxFollows]try
 	used      int       // of tries
 	limit     int       // tries allowed, without those that follow a response
 	started   int       // tries so far, without those that follow a response
@@ -56,6 +56,8 @@ type exchange struct {
 	held      *try // has a response that is better than none
 
 	mismatches atomic.Int32 // messages received that do not match, over all sockets
+
+	tries [maxTries + maxFollows]try // last, for all but the first are hardly ever touched
 }
 
 // purpose is what an exchange is for.
@@ -90,11 +92,22 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.batch = nil
 	ended := x.ended
 	x.announce = !ended
-	x.mu.Unlock()
 	if ended {
-		x.release()
+		x.owed-- // what the exchange had; the caller has given it, and is the only one left who knows of it if there is no other
+	}
+	last := x.settle()
+	x.mu.Unlock()
+	if last {
+		x.free()
 	}
 	return ended
+}
+
+// settle pays what is owed, and reports whether nobody has a reference any more. mu is held, or nobody else knows of x.
+func (x *exchange) settle() (last bool) {
+	owed := x.owed
+	x.owed = 0
+	return owed != 0 && x.refs.Add(owed) == 0
 }
 
 // choose returns a random number, by which the socket of the first try is chosen. Those who share a batch share it: their queries go to a server with
@@ -133,9 +146,8 @@ func (x *exchange) step(now time.Time) {
 		if !until.After(now) {
 			continue
 		}
-		x.refs.Add(1)
-		if !x.queue.Set(&x.deadline, until) {
-			x.refs.Add(-1)
+		if x.queue.Set(&x.deadline, until) {
+			x.owed++
 		}
 		// After Set, so that either this or the Flush of the queue sees the end of the group.
 		if x.group.ended.Load() {
@@ -183,7 +195,7 @@ func (x *exchange) conclude(answered *try, err error) {
 		x.close(&x.tries[i])
 	}
 	if x.queue.Clear(&x.deadline) {
-		x.refs.Add(-1)
+		x.owed--
 	}
 	x.ended = true
 	x.query = nil
@@ -198,20 +210,30 @@ func (x *exchange) leave() {
 		t.Batch = x.batch
 	}
 	x.batch = nil
-	x.mu.Unlock()
+	x.owed-- // that of the caller
 	if tell {
-		x.release() // that of the exchange which has not ended
-		x.group.left()
+		x.owed-- // that of the exchange which has not ended
+	}
+	g, last := x.group, x.settle()
+	x.mu.Unlock()
+	if last {
+		x.free()
+	}
+	if tell {
+		g.left()
 		t.Done()
 	}
-	x.release()
 }
 
-// release gives a reference back, and with the last one the exchange. The buffers of large TCP responses are not kept.
+// release gives a reference back, and with the last one the exchange.
 func (x *exchange) release() {
-	if x.refs.Add(-1) > 0 {
-		return
+	if x.refs.Add(-1) == 0 {
+		x.free()
 	}
+}
+
+// free is for who had the last reference. The buffers of large TCP responses are not kept.
+func (x *exchange) free() {
 	for i := range x.tries[:x.used] {
 		if t := &x.tries[i]; cap(t.in) > readSize {
 			t.in = nil
@@ -272,7 +294,7 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	s.inFlight.Add(1)
 	var err error
-	s.metrics.queries[t.over].Inc()
+	s.metrics.queries[t.over].Add(1)
 	if t.over == UDP {
 		err = x.sendUDP(t, now)
 	} else {
@@ -293,7 +315,7 @@ func (x *exchange) sendUDP(t *try, now time.Time) error {
 		return err
 	}
 	if x.batch != nil {
-		x.refs.Add(1)
+		x.owed++
 		x.batch.Add(t.socket, t)
 		return nil
 	}
@@ -359,12 +381,12 @@ func (x *exchange) unsent(t *try, err error, now time.Time) {
 // await and unawait count a reference for a try of which there will be, or won't be, an outcome.
 func (x *exchange) await(t *try) {
 	t.waiting = true
-	x.refs.Add(1)
+	x.owed++
 }
 
 func (x *exchange) unawait(t *try) {
 	t.waiting = false
-	x.refs.Add(-1)
+	x.owed--
 }
 
 // sendConnected sends t on a connection.

@@ -68,13 +68,12 @@ type Group struct {
 
 	servers    atomic.Pointer[[]*server] // non-nil; replaced as a whole when resolv.conf changes
 	turn       atomic.Uint64             // of round_robin
-	waiting    atomic.Int64              // queries in Resolve
+	waiting    *atomic.Int64             // queries in Resolve, those of older groups of the name included
 	exchanges  sync.Pool                 // of *exchange
 	waiters    sync.Pool                 // of *waiter
 	queues     [queues]due.Queue         // of the deadlines of exchanges
 	made       atomic.Uint32             // exchanges
 	loopProbes atomic.Int32              // on their way
-	inFlight   prometheus.Gauge
 	overLimit  prometheus.Counter
 	guard      rescue.Guard
 
@@ -120,7 +119,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 	if c.Cookies {
 		g.secret = cookie.NewSecret()
 	}
-	g.inFlight = g.metrics.inFlight.WithLabelValues(name)
+	g.waiting = g.metrics.inFlight(name)
 	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
 	g.guard.Log, g.guard.Count = g.log, g.metrics.panics.WithLabelValues(name)
 	g.dialer = dialer{dial: env.Dial, log: g.log}
@@ -232,7 +231,6 @@ func newWaiter() *waiter {
 func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *exchange {
 	t.Response, t.Err = message.Response{Upstream: message.None}, nil
 	waiting := g.waiting.Add(1)
-	g.inFlight.Inc()
 	if g.maxConcurrent > 0 && waiting > g.maxConcurrent {
 		g.left()
 		t.Response, t.Err = g.refuse(t.Query, t.Dst)
@@ -292,15 +290,9 @@ func (g *Group) exchange() *exchange {
 }
 
 // entered and left count a query that waits for the group.
-func (g *Group) entered() {
-	g.waiting.Add(1)
-	g.inFlight.Inc()
-}
+func (g *Group) entered() { g.waiting.Add(1) }
 
-func (g *Group) left() {
-	g.waiting.Add(-1)
-	g.inFlight.Dec()
-}
+func (g *Group) left() { g.waiting.Add(-1) }
 
 // refuse answers a query above max_concurrent.
 func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
@@ -417,9 +409,7 @@ func (g *Group) Forget(other *Group) {
 		}
 	}
 	if other == nil {
-		g.metrics.inFlight.DeleteLabelValues(g.name)
-		g.metrics.overLimit.DeleteLabelValues(g.name)
-		g.metrics.panics.DeleteLabelValues(g.name)
+		g.metrics.forgetGroup(g.name)
 	}
 }
 

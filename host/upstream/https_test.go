@@ -80,7 +80,7 @@ func TestHTTPS(t *testing.T) {
 			t.Errorf("trace says %+v", step)
 		}
 	}
-	if n := testutil.ToFloat64(metrics.queries.WithLabelValues("test", addr.String(), "https")); n != 1 {
+	if n := metrics.tally(labels{"test", addr.String()}, HTTPS).queries[HTTPS].Load(); n != 1 {
 		t.Errorf("counted %v queries over https, want 1", n)
 	}
 }

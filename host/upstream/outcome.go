@@ -88,12 +88,14 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	if t.open() { // UDP
 		x.finish(t)
 	}
+	took := unknown
 	if !t.dialed {
-		s.observe(now.Sub(t.sent), now)
+		took = max(0, now.Sub(t.sent))
+		s.observe(took, now)
 	}
 	wantsCookie := r.RCODE == message.BADCOOKIE && t.over == UDP && t.socket.cookies
 	if !wantsCookie {
-		s.ok(t, r.RCODE, now)
+		s.ok(t, r.RCODE, took, now)
 	}
 	truncated := message.Truncated(r.Message)
 	if x.query.Trace != nil {

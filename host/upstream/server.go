@@ -61,7 +61,6 @@ func newServer(g *Group, t target) *server {
 // observe notes a round trip time. The smoothing is that of TCP, RFC 6298 section 2.3. Two at the same time may lose one sample,
 // which is of no matter.
 func (s *server) observe(rtt time.Duration, now time.Time) {
-	s.metrics.rtt.Observe(rtt.Seconds())
 	old := time.Duration(s.rtt.Load())
 	if old != 0 {
 		rtt = old + (rtt-old)/8
@@ -76,9 +75,9 @@ func (s *server) expectedRTT(now time.Time) time.Duration {
 	return time.Duration(s.rtt.Load()) >> min(max(0, age/rttHalfLife), 62)
 }
 
-// ok notes a response to t. One with an RCODE that is not healthy counts as a fail.
-func (s *server) ok(t *try, rcode uint16, now time.Time) {
-	s.metrics.responses[min(int(rcode), len(s.metrics.responses)-1)].Inc()
+// ok notes a response to t, which took that long. One with an RCODE that is not healthy counts as a fail.
+func (s *server) ok(t *try, rcode uint16, took time.Duration, now time.Time) {
+	s.metrics.response(rcode, took)
 	if !s.group.isHealthy(rcode) {
 		s.fail(t, causeRCODE, nil, 0, now)
 		return

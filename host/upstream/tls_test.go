@@ -113,7 +113,7 @@ func TestTLS(t *testing.T) {
 					}
 				}
 			}
-			if n := testutil.ToFloat64(metrics.queries.WithLabelValues("test", addr.String(), "tls")); n != 3 {
+			if n := metrics.tally(labels{"test", addr.String()}, TLS).queries[TLS].Load(); n != 3 {
 				t.Errorf("counted %v queries over tls, want 3", n)
 			}
 			if s := g.Stats()[0]; s.Transport != TLS || s.Connections != 1 {
