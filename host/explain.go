@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/explain"
@@ -35,7 +36,7 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	q := &x.Query
 	rcode, ok := q.Parse(wire)
 	config, door := g.file.Listeners[n], g.doors[n]
-	run := explain.Run{Exchange: x, Listener: config.Address, Start: s.now(), Position: g.file.Position}
+	run := explain.Run{Exchange: x, Listener: config.Address, Start: time.Now(), Position: g.file.Position}
 	q.Client, q.Listener, q.Scope = netip.AddrPortFrom(client, 0), uint16(n), message.None
 	q.Transport, q.Path = question.Over, question.Path
 	q.Deadline, q.Trace = run.Start.Add(g.file.Budget), new(message.Trace)
@@ -53,7 +54,7 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	} else if !door.Begin(x) {
 		door.Complete(ctx, x)
 	}
-	run.Took = s.now().Sub(run.Start)
+	run.Took = time.Now().Sub(run.Start)
 	if !x.Dropped {
 		run.Upstream = x.UpstreamName()
 		run.Wire = x.Response.Finish(q, q.Limit(config.WithDefaults().MaxUDPSize))

@@ -35,15 +35,15 @@ func TestFaultX24Reload(t *testing.T) {
 		defer close(ended)
 		r.Follow(ctx, load, told, nil, func(_ *config.File, err error) { tries <- err })
 	}()
-	now := r.now
+	number := r.metrics.number
 	steps := []struct {
 		name  string
 		begin func()
 		want  error
 	}{
 		{"in load", func() {}, errPanic},
-		{"in Reload", func() { mine, r.now = false, nil }, errPanic},
-		{"none", func() { r.now = now }, nil},
+		{"in Reload", func() { mine, r.metrics.number = false, nil }, errPanic},
+		{"none", func() { r.metrics.number = number }, nil},
 	}
 	for n, step := range steps {
 		r.write("weir.toml", r.generationText(n+1))

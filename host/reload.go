@@ -34,7 +34,7 @@ func (s *Server) Reload(ctx context.Context, f *config.File) error {
 		return err
 	}
 	s.metrics.reloads.WithLabelValues("ok").Inc()
-	s.metrics.reloaded(s.current.number, s.now())
+	s.metrics.reloaded(s.current.number, time.Now())
 	s.log.Info("reloaded", "generation", s.current.number, "parts", len(s.current.parts), "kept", kept(old, s.current))
 	return nil
 }

@@ -43,7 +43,6 @@ import (
 //  5. Close frees what is left. A server that was never run is closed too.
 type Server struct {
 	log        *slog.Logger
-	now        func() time.Time
 	runtime    *wasm.Runtime
 	registry   *prometheus.Registry
 	metrics    metrics
@@ -121,7 +120,7 @@ var buildInfo = prometheus.Opts{Namespace: "weir", Name: "build_info", Help: "1;
 
 // New makes a server of f, and logs to log. Mistakes in the configuration are returned as [config.Errors]. version is for the metrics.
 func New(ctx context.Context, f *config.File, version string, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, now: time.Now, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), handedOver: make(chan struct{}), after: time.After, cookies: cookie.Generate()}
+	s := &Server{log: log, registry: prometheus.NewRegistry(), failed: make(chan error, 1), serving: make(chan struct{}), handedOver: make(chan struct{}), after: time.After, cookies: cookie.Generate()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts(buildInfo), []string{"version"})
 	info.WithLabelValues(version).Set(1)
@@ -143,7 +142,7 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 	s.lameduck.Store(int64(f.Lameduck))
 	s.present.Store(s.current)
 	s.registry.MustRegister(tableMetrics{s})
-	s.metrics.reloaded(s.current.number, s.now())
+	s.metrics.reloaded(s.current.number, time.Now())
 	return s, nil
 }
 
@@ -221,7 +220,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		// Where a listener with another configuration has the address, both have it for a moment, so that nobody finds nobody there.
 		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
-			Log: s.log, Guard: s.guard("listener"), Metrics: s.metrics.listener, Now: s.now, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
+			Log: s.log, Guard: s.guard("listener"), Metrics: s.metrics.listener, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
 			Cookies: s.cookies, Inherited: s.inherited,
 		})
 		if err == nil {

@@ -103,7 +103,8 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 	if env.Metrics == nil {
 		env.Metrics = NewMetrics(nil)
 	}
-	if env.Now == nil {
+	injected := env.Now != nil
+	if !injected {
 		env.Now = time.Now
 	}
 	l := &Listener{
@@ -115,10 +116,10 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 		}
 		starter, _ := handler.(chain.Starter)
 		e := &entrance{
-			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, log: env.Log.With("listener", config.Address),
+			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, injected: injected, log: env.Log.With("listener", config.Address),
 			counters: env.Metrics.of(config.Address, t), queries: env.Queries, optional: optional{
 				jar: env.Cookies, require: config.Cookies == CookiesRequire && t == message.UDP, nsid: []byte(config.NSID),
-			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight)},
+			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight), none: make(chan struct{}, 1)},
 		}
 		if t == message.UDP {
 			e.limiter = config.newLimiter(env.Now())
@@ -324,7 +325,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, s := range l.sockets {
-		all.Go(func() { l.serveUDP(ctx, work, &all, s) })
+		all.Go(func() { l.serveUDP(ctx, work, s) })
 	}
 	answer := func(c *connection) { c.serve(work) }
 	switch {
@@ -370,6 +371,9 @@ func (l *Listener) Serve(ctx context.Context) error {
 		l.clients.abort()
 	})
 	all.Wait()
+	if l.udpIn != nil {
+		l.udpIn.waiting.wait() // for those without a goroutine
+	}
 	late.Stop()
 	return l.Close()
 }

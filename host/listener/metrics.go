@@ -16,13 +16,13 @@ import (
 type Metrics struct {
 	off bool
 
-	mu    sync.Mutex // guards following
-	tally map[label]*tallies
+	mu       sync.Mutex // guards following
+	tally    map[label]*tallies
+	inFlight map[label]*atomic.Int64
 
 	malformed, truncated, shed, panics *prometheus.CounterVec
 
 	ede         *prometheus.CounterVec
-	inFlight    *prometheus.GaugeVec
 	connections *prometheus.GaugeVec
 	refused     *prometheus.CounterVec
 	handshakes  *prometheus.CounterVec
@@ -37,15 +37,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			append([]string{"listener", "transport"}, more...))
 	}
 	m := &Metrics{
-		tally:     make(map[label]*tallies),
+		tally: make(map[label]*tallies), inFlight: make(map[label]*atomic.Int64),
 		malformed: counter("malformed_total", "Queries refused by the parser: FORMERR, NOTIMP, BADVERS, and REFUSED for transactions a proxy can't do."),
 		truncated: counter("truncated_total", "Responses with TC set because they were too large."),
 		shed:      counter("shed_total", "UDP queries that were not waited for because too many were."),
 		panics:    counter("panics_total", "Panics while a query was handled; each cost that query."),
 		ede:       counter("ede_total", "Responses with an Extended DNS Error (RFC 8914), by the INFO-CODE of the first.", "code"),
 		refused:   counter("connections_refused_total", "Connections closed because there were too many: new ones, or the one idle longest.", "reason"),
-		inFlight: f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "weir", Subsystem: "listener", Name: "in_flight",
-			Help: "Queries being waited for."}, []string{"listener", "transport"}),
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "weir", Subsystem: "listener", Name: "connections",
 			Help: "Open connections."}, []string{"listener", "transport"}),
 	}
@@ -91,7 +89,8 @@ type counters struct {
 
 	ede                    [shownEDEs + 1]atomic.Pointer[counter] // by code, the last one for all others; made when there is one
 	newEDE                 func(code string) counter
-	inFlight, connections  gauge
+	inFlight               *atomic.Int64 // queries being waited for
+	connections            gauge
 	evicted, refused       counter
 	whole, resumed, failed counter // handshakes
 }
@@ -112,7 +111,7 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 	c := &counters{
 		tallies:   m.tallies(label{listener, t}),
 		malformed: m.malformed.WithLabelValues(listener, t), truncated: m.truncated.WithLabelValues(listener, t),
-		shed: m.shed.WithLabelValues(listener, t), panics: m.panics.WithLabelValues(listener, t), inFlight: m.inFlight.WithLabelValues(listener, t),
+		shed: m.shed.WithLabelValues(listener, t), panics: m.panics.WithLabelValues(listener, t), inFlight: m.waiting(label{listener, t}),
 		newEDE: func(code string) counter { return m.ede.WithLabelValues(listener, t, code) },
 	}
 	if transport != message.UDP {
@@ -130,7 +129,7 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 func uncounted() *counters {
 	var n nothing
 	return &counters{
-		malformed: n, truncated: n, shed: n, panics: n, inFlight: n, connections: n, evicted: n, refused: n,
+		malformed: n, truncated: n, shed: n, panics: n, inFlight: new(atomic.Int64), connections: n, evicted: n, refused: n,
 		whole: n, resumed: n, failed: n,
 		newEDE: func(string) counter { return n },
 	}

@@ -73,7 +73,18 @@ func (m *Metrics) tallies(l label) *tallies {
 	return m.tally[l]
 }
 
+// waiting returns the number for a label, the same one for a listener that takes over from another.
+func (m *Metrics) waiting(l label) *atomic.Int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.inFlight[l] == nil {
+		m.inFlight[l] = new(atomic.Int64)
+	}
+	return m.inFlight[l]
+}
+
 var (
+	descInFlight  = desc("in_flight", "Queries being waited for.")
 	descQueries   = desc("queries_total", "Messages received, when they have been dealt with.")
 	descDropped   = desc("dropped_total", "Queries that a filter left without a response.")
 	descIgnored   = desc("ignored_total", "Messages without a response because they are no query: shorter than a header, or responses.")
@@ -90,7 +101,7 @@ func desc(name, help string, more ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descDropped, descIgnored, descCookies, descLimited, descResponses, descDuration, descOctets} {
+	for _, d := range []*prometheus.Desc{descInFlight, descQueries, descDropped, descIgnored, descCookies, descLimited, descResponses, descDuration, descOctets} {
 		out <- d
 	}
 }
@@ -99,6 +110,9 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for l, n := range m.inFlight {
+		out <- prometheus.MustNewConstMetric(descInFlight, prometheus.GaugeValue, float64(n.Load()), l.listener, l.transport)
+	}
 	for l, t := range m.tally {
 		t.collect(l, out)
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -134,15 +133,15 @@ func (s *socket) send(msg []byte, p *peer) {
 }
 
 // serveUDP serves a socket until its deadline, which Serve sets.
-func (l *Listener) serveUDP(ctx, work context.Context, all *sync.WaitGroup, s *socket) {
-	for !l.readUDP(ctx, work, all, s) { // after a panic the socket is read on
+func (l *Listener) serveUDP(ctx, work context.Context, s *socket) {
+	for !l.readUDP(ctx, work, s) { // after a panic the socket is read on
 		pause(ctx)
 	}
 }
 
 // readUDP reads queries and answers those that need no waiting. The others are handed to a goroutine with their job. It reports whether it has come to the
 // deadline of the socket, and has not met a panic.
-func (l *Listener) readUDP(ctx, work context.Context, all *sync.WaitGroup, s *socket) (ended bool) {
+func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 	e := l.udpIn
 	defer e.survive()
 	d, err := l.datagrams(s)
@@ -183,7 +182,7 @@ func (l *Listener) readUDP(ctx, work context.Context, all *sync.WaitGroup, s *so
 			if !done {
 				if e.waiting.take() {
 					d.peer(i, &j.peer)
-					l.wait(work, all, s, j, &batch)
+					l.wait(work, s, j, &batch)
 					j = l.jobs.get()
 					continue
 				}

@@ -2,7 +2,6 @@ package listener
 
 import (
 	"context"
-	"sync"
 
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/datagram"
@@ -10,18 +9,18 @@ import (
 )
 
 // wait has a UDP query completed that has to wait. If the handler can, without a goroutine: then whoever has the answer of the upstream goes on with the
-// query, and sends the response. all counts it until then. batch is that of the present goroutine.
-func (l *Listener) wait(ctx context.Context, all *sync.WaitGroup, s *socket, j *job, batch *message.Batch) {
+// query, and sends the response. It has been taken into the quota, until then. batch is that of the present goroutine.
+func (l *Listener) wait(ctx context.Context, s *socket, j *job, batch *message.Batch) {
 	if l.udpIn.starter == nil {
-		all.Go(func() {
+		go func() {
+			defer l.udpIn.waiting.release()
 			defer l.udpIn.survive()
 			l.answer(s, j, l.udpIn.complete(ctx, j))
-		})
+		}()
 		return
 	}
-	all.Add(1)
-	l.udpIn.counters.inFlight.Inc()
-	j.listener, j.socket, j.all, j.exchange.Batch = l, s, all, batch
+	l.udpIn.counters.inFlight.Add(1)
+	j.listener, j.socket, j.exchange.Batch = l, s, batch
 	if j.exchange.Wake == nil {
 		j.exchange.Wake = func() { l.goOn(j) }
 	}
@@ -34,14 +33,13 @@ func (l *Listener) goOn(j *job) {
 	if !done {
 		return
 	}
-	l.udpIn.counters.inFlight.Dec()
+	l.udpIn.counters.inFlight.Add(-1)
 	j.out = out
 	if b := j.exchange.Batch; b != nil {
 		b.Add(j.socket, j)
 	} else {
-		all := j.all
 		l.answer(j.socket, j, out)
-		all.Done()
+		l.udpIn.waiting.release()
 	}
 }
 
@@ -63,10 +61,9 @@ func (s *socket) Send(held []any) {
 	lot.Put()
 	for _, h := range held {
 		j := h.(*job)
-		l, all := j.listener, j.all
-		l.udpIn.waiting.release()
+		l := j.listener
 		l.jobs.put(j)
-		all.Done()
+		l.udpIn.waiting.release()
 	}
 }
 
@@ -75,7 +72,6 @@ func (l *Listener) answer(s *socket, j *job, out []byte) {
 	if out != nil {
 		s.send(out, &j.peer)
 	}
-	l.udpIn.waiting.release()
 	l.jobs.put(j)
 }
 
