@@ -259,7 +259,7 @@ func (x *exchange) begin(now time.Time) {
 			over = TCP
 		}
 	}
-	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), tcpOnly: x.purpose == forTCP})
+	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), bare: x.group.secret != nil && quirk(&s.noCookie, now), tcpOnly: x.purpose == forTCP})
 }
 
 // follow sends the query to the server of t in another way, because of what it said. It reports whether it could.

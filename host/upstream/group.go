@@ -424,6 +424,7 @@ type Stats struct {
 	Connections int           // that are open, or being opened
 	NoEDNS      bool          // is asked without EDNS
 	NoCase      bool          // does not keep the case of the QNAME
+	NoCookie    bool          // is asked without a cookie
 	NoTCP       bool          // responds over UDP, and not over TCP when that is needed
 }
 
@@ -437,7 +438,7 @@ func (g *Group) Stats() []Stats {
 		s.mu.Unlock()
 		stats = append(stats, Stats{
 			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
-			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now), NoTCP: s.tcp.down.Load(),
+			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now), NoCookie: quirk(&s.noCookie, now), NoTCP: s.tcp.down.Load(),
 		})
 	}
 	return stats
