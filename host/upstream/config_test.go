@@ -125,7 +125,7 @@ func TestValidate(t *testing.T) {
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
 	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
-		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse, SpecialNames: SpecialAuto}
+		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse, SpecialNames: SpecialAuto, ANY: ANYForward}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
 	}

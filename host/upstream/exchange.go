@@ -44,6 +44,7 @@ type exchange struct {
 	end         time.Time      // of the time for the query
 	slot        int            // of the socket for the first try
 
+	share     share     // of its client, that it gives back
 	used      int       // of tries
 	limit     int       // tries allowed, without those that follow a response
 	started   int       // tries so far, without those that follow a response
@@ -214,13 +215,13 @@ func (x *exchange) leave() {
 	if tell {
 		x.owed-- // that of the exchange which has not ended
 	}
-	g, last := x.group, x.settle()
+	g, sh, last := x.group, x.share, x.settle()
 	x.mu.Unlock()
 	if last {
 		x.free()
 	}
 	if tell {
-		g.left()
+		g.left(sh)
 		t.Done()
 	}
 }

@@ -75,6 +75,8 @@ type Group struct {
 	made       atomic.Uint32             // exchanges
 	loopProbes atomic.Int32              // on their way
 	overLimit  prometheus.Counter
+	overShare  prometheus.Counter
+	shares     *clientShares
 	guard      rescue.Guard
 
 	changing    sync.Mutex       // guards following, and changes of servers
@@ -120,7 +122,8 @@ func New(name string, c Config, env Env) (*Group, error) {
 		g.secret = cookie.NewSecret()
 	}
 	g.waiting = g.metrics.inFlight(name)
-	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
+	g.overLimit, g.overShare = g.metrics.overLimit.WithLabelValues(name), g.metrics.overShare.WithLabelValues(name)
+	g.shares = newClientShares()
 	g.guard.Log, g.guard.Count = g.log, g.metrics.panics.WithLabelValues(name)
 	g.dialer = dialer{dial: env.Dial, log: g.log}
 	if env.Dial == nil {
@@ -231,23 +234,26 @@ func newWaiter() *waiter {
 func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *exchange {
 	t.Response, t.Err = message.Response{Upstream: message.None}, nil
 	waiting := g.waiting.Add(1)
-	if g.maxConcurrent > 0 && waiting > g.maxConcurrent {
-		g.left()
-		t.Response, t.Err = g.refuse(t.Query, t.Dst)
-		return nil
+	var sh share
+	if g.maxConcurrent > 0 && waiting > g.maxConcurrent/2 {
+		var ok bool
+		if sh, ok = g.squeeze(t, waiting); !ok {
+			g.left(sh)
+			return nil
+		}
 	}
 	if t.Err = ctx.Err(); t.Err != nil {
-		g.left()
+		g.left(sh)
 		return nil
 	}
 	if g.ended.Load() {
-		g.left()
+		g.left(sh)
 		t.Err = ErrClosed
 		return nil
 	}
 	now := t.Batch.Now()
 	if g.loopProbes.Load() != 0 && g.cameBack(t.Query, now) {
-		g.left()
+		g.left(sh)
 		t.Response.SetRCODE(t.Dst, t.Query, message.REFUSED)
 		t.Response.EDE, t.Response.Silent = loopEDE, true
 		return nil
@@ -261,6 +267,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	}
 	x := g.exchange()
 	x.refs.Store(refs)
+	x.share = sh
 	servers := *g.servers.Load()
 	x.servers = g.order(x.servers[:0], servers, &x.random, now)
 	switch {
@@ -277,7 +284,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	for range refs {
 		x.release()
 	}
-	g.left()
+	g.left(sh)
 	return nil
 }
 
@@ -285,14 +292,17 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 func (g *Group) exchange() *exchange {
 	x := g.exchanges.Get().(*exchange)
 	x.refs.Store(1)
-	x.used, x.purpose = 0, forQuery
+	x.used, x.purpose, x.share = 0, forQuery, share{}
 	return x
 }
 
-// entered and left count a query that waits for the group.
+// entered and left count a query that waits for the group. sh is what it has taken of the share of its client.
 func (g *Group) entered() { g.waiting.Add(1) }
 
-func (g *Group) left() { g.waiting.Add(-1) }
+func (g *Group) left(sh share) {
+	g.waiting.Add(-1)
+	g.shares.give(sh)
+}
 
 // refuse answers a query above max_concurrent.
 func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
@@ -301,12 +311,17 @@ func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
 		q.Trace.Add(message.Step{Part: "upstream " + g.name, Event: "refused"}, "%d queries wait already, as many as {upstream.%s.max_concurrent} allows",
 			g.maxConcurrent, g.name)
 	}
+	return g.turnAway(q, dst, overEDE)
+}
+
+// turnAway answers a query that there is no room for, as over_limit says.
+func (g *Group) turnAway(q *message.Query, dst, ede []byte) (message.Response, error) {
 	if g.overStale {
 		return message.Response{Upstream: message.None}, ErrBusy
 	}
 	var r message.Response
 	r.SetRCODE(dst, q, message.REFUSED)
-	r.EDE, r.Silent = overEDE, true
+	r.EDE, r.Silent = ede, true
 	return r, nil
 }
 

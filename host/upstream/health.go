@@ -149,7 +149,7 @@ func (g *Group) ask(s *server, q *message.Query, what purpose) {
 	if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
 		<-w.done // soon after the end of Run, since that ends the exchange
 	} else {
-		g.left()
+		g.left(share{})
 	}
 	g.waiters.Put(w)
 }
