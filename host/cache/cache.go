@@ -87,10 +87,16 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 		cache.snapshots.path = filepath.Join(c.Snapshot, name+snapshotSuffix)
 	}
 	cache.snapshots.identity = env.Identity
+	cache.flights.none.L = &cache.flights.mu
+	cache.flights.spare.New = func() any { return cache.newFlight() }
 	cache.flights.byHash, cache.flights.told = make(map[uint64]*flight), make(map[uint64]int)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
 	cache.callers.New = func() any { return newCaller() }
-	cache.waiters.New = func() any { return cache.newWaiter() }
+	cache.waiters.New = func() any {
+		w := new(waiter)
+		w.init(cache)
+		return w
+	}
 	if cache.next, _ = next.(message.Starter); cache.next == nil {
 		cache.next = blocking{next, cache}
 	}
@@ -169,33 +175,36 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	if c.store.subnets {
 		k = appendSubnet(k, c.subnets.Of(q))
 	}
-	w := c.waiters.Get().(*waiter)
-	w.transaction = t
+	var held found
+	look := func() bool {
+		c.store.lookup(&held, k, hash, now, t.Dst, true)
+		return held.state == live || held.state == staleNow
+	}
+	part, untold := answered, uint8(0)
+	var f *flight
+	if missed || !look() {
+		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look, true)
+		if part == crowded {
+			f, part, untold = c.boardUntold(t, &held, k, hash, now)
+		}
+	}
+	if part == answered {
+		t.Response = c.give(q, &held, k, hash, now)
+		limitScope(&t.Response, untold)
+		return nil
+	}
+	w := c.waiterFor(f, part)
+	w.transaction, w.part, w.untold = t, part, untold
+	if held.state != missing {
+		w.held = held
+	}
 	w.refs.Store(1)
 	if waits {
 		w.refs.Store(2)
 	}
-	look := func() bool {
-		c.store.lookup(&w.held, k, hash, now, t.Dst, true)
-		return w.held.state == live || w.held.state == staleNow
-	}
-	part := answered
-	var f *flight
-	if missed || !look() {
-		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look, w)
-		if part == crowded {
-			f, part = c.boardUntold(w, k, hash, now)
-		}
-	}
-	w.part = part
-	if part != answered {
-		c.misses.Add(1)
-		c.traceMiss(q, w, now)
-	}
+	c.misses.Add(1)
+	c.traceMiss(q, w, now)
 	switch part {
-	case answered:
-		t.Response = c.give(q, &w.held, k, hash, now)
-		w.limitScope()
 	case alone:
 		if !c.startAlone(ctx, w, k, hash, waits) {
 			return w
@@ -237,10 +246,6 @@ func (c *Cache) looked(q *message.Query, k []byte, landings uint64) (hash uint64
 
 // launch asks the upstream for f, from a goroutine with batch.
 func (c *Cache) launch(f *flight, batch *message.Batch) {
-	if f.upstream.Done == nil {
-		f.upstream.Done = func() { f.cache.land(f) }
-	}
-	f.cache = c
 	f.upstream.Query, f.upstream.Dst, f.upstream.Batch = &f.query, f.buf[:0], batch
 	if c.startNext(&f.upstream) {
 		c.land(f)
@@ -262,7 +267,6 @@ func (c *Cache) land(f *flight) {
 		w = next
 	}
 	c.flights.leave(f)
-	c.flights.wg.Done()
 }
 
 // keep has what f brought taken for the cache.
@@ -364,7 +368,7 @@ func (c *Cache) Run(ctx context.Context) {
 func (c *Cache) Close() {
 	c.flights.close()
 	c.cancel()
-	c.flights.wg.Wait()
+	c.flights.wait()
 	c.deadlines.Flush() // nobody waits any more, and its timer shall not keep the cache alive
 	c.metrics.remove(c)
 }

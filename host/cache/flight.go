@@ -21,8 +21,8 @@ type flight struct {
 	started int64
 	buf     []byte // for the response
 
-	cache    *Cache
 	upstream message.Transaction
+	first    waiter // the leader
 
 	waiting *waiter // who gets the answer; flights.mu guards it
 	landed  bool    // nobody can wait any more, and the following is final; flights.mu guards it
@@ -40,16 +40,16 @@ const (
 	maxSpare   = 16 << 10 // octets of a buffer that a flight keeps for its next use
 )
 
-// flights are the queries that are with the upstream. No goroutine of a flight is left after close and wait.
+// flights are the queries that are with the upstream. After close and wait there are none.
 type flights struct {
 	mu     sync.Mutex // guards following
 	byHash map[uint64]*flight
 	told   map[uint64]int // those that tell of networks, by the hash of their question
 	closed bool
+	none   sync.Cond // the last one has landed; its lock is mu
 
 	landings atomic.Uint64 // changes under mu
 
-	wg    sync.WaitGroup
 	spare sync.Pool // of *flight, whose buffers are what a miss would otherwise allocate
 }
 
@@ -66,8 +66,8 @@ const (
 
 // board finds or makes the flight for key k, as of now. again looks into the store once more when there is none, but others have landed since there were
 // so many landings, before the caller looked: the answer of a flight is in the store before it is taken off the list. Whoever gets a
-// flight leaves it once. The leader is w, who waits for it from now on, or nobody if it is nil.
-func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, w *waiter) (*flight, role) {
+// flight leaves it once. If the leader waits, first is on the list, for the leader to make what it has to be before it goes on.
+func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, waits bool) (*flight, role) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f := fs.byHash[id]; f != nil {
@@ -89,17 +89,13 @@ func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, 
 		}
 		fs.told[hash]++
 	}
-	f, _ := fs.spare.Get().(*flight)
-	if f == nil {
-		f = &flight{}
-	}
+	f := fs.spare.Get().(*flight)
 	f.refs.Store(2)
 	f.key, f.hash, f.id, f.started, f.landed = append(f.key[:0], k...), hash, id, now, false
 	fs.byHash[id] = f
-	if w != nil {
-		f.enlist(w)
+	if waits {
+		f.enlist(&f.first)
 	}
-	fs.wg.Add(1)
 	return f, leader
 }
 
@@ -149,6 +145,9 @@ func (fs *flights) land(f *flight) *waiter {
 	for w := all; w != nil; w = w.next {
 		w.listed = false
 	}
+	if len(fs.byHash) == 0 {
+		fs.none.Broadcast()
+	}
 	return all
 }
 
@@ -170,6 +169,15 @@ func (fs *flights) close() {
 	fs.mu.Lock()
 	fs.closed = true
 	fs.mu.Unlock()
+}
+
+// wait returns when the last flight has landed. Who waited for that may be told a moment later.
+func (fs *flights) wait() {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for len(fs.byHash) > 0 {
+		fs.none.Wait()
+	}
 }
 
 // number is how many there are.

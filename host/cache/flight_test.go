@@ -243,7 +243,7 @@ func TestWaiting(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				c.flights.wg.Wait()
+				c.flights.wait()
 				if got := upstream.calls.Load(); got != 1 {
 					t.Errorf("the upstream was asked %d times, want once", got)
 				}
@@ -294,21 +294,23 @@ func TestTooManyFlights(t *testing.T) {
 
 // TestFlightCollision has two keys with one hash: they don't share a flight.
 func TestFlightCollision(t *testing.T) {
-	fs := flights{byHash: make(map[uint64]*flight)}
+	fs := &open(t, preset("weir"), says(0), time.Now).flights
 	never := func() bool { return false }
-	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never, nil)
+	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never, false)
 	if role != leader {
 		t.Fatalf("the first has the role %d", role)
 	}
-	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never, nil); f != nil || role != alone {
+	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never, false); f != nil || role != alone {
 		t.Errorf("another key has the role %d in the flight of the first", role)
 	}
-	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never, nil); f != one || role != follower {
+	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never, false); f != one || role != follower {
 		t.Errorf("the same key has the role %d", role)
 	}
-	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }, nil); f != nil || role != answered || fs.number() != 1 {
+	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }, false); f != nil || role != answered || fs.number() != 1 {
 		t.Errorf("a key whose answer has come has the role %d, and there are %d flights", role, fs.number())
 	}
+	fs.land(one)
+	fs.wait()
 }
 
 // TestFlightsAreUsedAgain has one flight after another, each with what is its own.

@@ -44,7 +44,7 @@ func (c *Cache) fetch(ctx context.Context) {
 
 // refresh asks the upstream for key k, unless somebody does already. The entry stays what it is until there is a better one.
 func (c *Cache) refresh(k []byte, hash uint64) {
-	f, role := c.flights.board(k, hash, c.flightHash(k, hash), c.since(nil), 0, func() bool { return false }, nil)
+	f, role := c.flights.board(k, hash, c.flightHash(k, hash), c.since(nil), 0, func() bool { return false }, false)
 	switch role {
 	case alone, crowded:
 		c.store.release(k, hash)

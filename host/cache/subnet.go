@@ -294,36 +294,37 @@ func (c *Cache) forNetwork(k []byte, r *message.Response) string {
 
 // boardUntold boards a flight for a query with key k, of whose network the upstream is not to be told, since it is being told of too many others: as for
 // a client that does not want it told. What there is for such clients will do as well.
-func (c *Cache) boardUntold(w *waiter, k []byte, hash uint64, now int64) (*flight, role) {
+// untold is how many bits of the network it was not told, if that is so. If it is answered, held has what there is.
+func (c *Cache) boardUntold(t *message.Transaction, held *found, k []byte, hash uint64, now int64) (f *flight, part role, untold uint8) {
 	c.untold.Add(1)
 	var room [maxKey]byte
 	key := appendSubnet(append(room[:0], questionOf(k)...), message.Hidden)
-	var f found
+	var other found
 	look := func() bool {
-		c.store.lookup(&f, key, hash, now, w.transaction.Dst, false)
-		return f.state == live
+		c.store.lookup(&other, key, hash, now, t.Dst, false)
+		return other.state == live
 	}
 	landings := c.flights.landings.Load()
 	if !look() {
-		if flight, part := c.flights.board(key, hash, c.flightHash(key, hash), now, landings, look, w); part != answered {
-			if part != alone {
-				w.untold = subnetOf(k).Bits
-			}
-			return flight, part
+		switch f, part = c.flights.board(key, hash, c.flightHash(key, hash), now, landings, look, true); part {
+		case answered:
+		case alone:
+			return f, part, 0
+		default:
+			return f, part, subnetOf(k).Bits
 		}
 	}
-	if f.fetch {
+	if other.fetch {
 		c.prefetch(key, hash)
 	}
-	w.untold = subnetOf(k).Bits
-	w.held.state, w.held.kind, w.held.span, w.held.response, w.held.fetch = live, f.kind, f.span, f.response, false
-	return nil, answered
+	held.state, held.kind, held.span, held.response, held.fetch = live, other.kind, other.span, other.response, false
+	return nil, answered, subnetOf(k).Bits
 }
 
-// limitScope has the response be for no more than the network of the client, if the upstream was not told that.
-func (w *waiter) limitScope() {
-	if w.untold > 0 {
-		w.transaction.Response.Scope = w.untold
+// limitScope has a response be for no more than so many bits of the client's network, if the upstream was not told those.
+func limitScope(r *message.Response, untold uint8) {
+	if untold > 0 {
+		r.Scope = untold
 	}
 }
 

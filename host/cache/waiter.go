@@ -17,7 +17,7 @@ type waiter struct {
 	part        role
 	untold      uint8        // the bits of its network, which the upstream is not told since it is told of too many others
 	held        found        // what the store had
-	flight      *flight      // which it has boarded, and leaves when it is final
+	flight      *flight      // which it has boarded, and leaves when it is final; or, as part of it, when it is not used any more
 	deadline    due.Entry    // when it gets what there is without the flight
 	refs        atomic.Int32 // one until it is final, one while deadline is in the queue, one of a caller who may give up
 
@@ -30,8 +30,9 @@ type waiter struct {
 	alone message.Transaction
 }
 
-func (c *Cache) newWaiter() *waiter {
-	w := &waiter{cache: c}
+// init prepares a waiter of c, once.
+func (w *waiter) init(c *Cache) {
+	w.cache = c
 	w.deadline.Fire = func(time.Time) {
 		if c.flights.unlist(w) {
 			w.expired()
@@ -43,18 +44,41 @@ func (c *Cache) newWaiter() *waiter {
 		w.answeredAlone()
 		w.end(w.alone.Batch)
 	}
-	return w
+}
+
+func (c *Cache) newFlight() *flight {
+	f := new(flight)
+	f.first.init(c)
+	f.upstream.Done = func() { c.land(f) }
+	return f
+}
+
+// waiterFor returns a waiter for who has boarded f, or asks alone: for the leader that which is part of f.
+func (c *Cache) waiterFor(f *flight, part role) *waiter {
+	if part == leader {
+		return &f.first
+	}
+	return c.waiters.Get().(*waiter)
 }
 
 // release gives a reference back, and with the last one the waiter.
 func (w *waiter) release() { w.releaseSome(1) }
 
 func (w *waiter) releaseSome(refs int32) {
-	if w.refs.Add(-refs) == 0 {
-		w.untold = 0
-		w.transaction, w.flight, w.held, w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, found{}, nil, nil, nil
-		w.cache.waiters.Put(w)
+	if w.refs.Add(-refs) > 0 {
+		return
 	}
+	f := w.flight
+	w.transaction, w.flight = nil, nil
+	if w.held.state != missing {
+		w.held = found{}
+	}
+	if w.part == leader {
+		w.cache.flights.leave(f)
+		return
+	}
+	w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, nil
+	w.cache.waiters.Put(w)
 }
 
 // end tells the owner of the transaction that it is final, with the batch of the present goroutine. For the waiter that was the last thing to do.
@@ -66,7 +90,9 @@ func (w *waiter) end(batch *message.Batch) {
 		if w.cache.deadlines.Clear(&w.deadline) {
 			refs++
 		}
-		w.cache.flights.leave(f)
+		if w.part != leader {
+			w.cache.flights.leave(f)
+		}
 	}
 	w.releaseSome(refs)
 	t.Done()
@@ -118,7 +144,7 @@ func (w *waiter) arrived(f *flight) {
 	default:
 		t.Response, t.Err = f.response, nil
 		t.Response.Message = append(t.Dst, f.response.Message...)[len(t.Dst):]
-		w.limitScope()
+		limitScope(&t.Response, w.untold)
 	}
 }
 
