@@ -20,6 +20,7 @@ import (
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/querylog"
 	"github.com/weirdns/weir/host/rescue"
+	"github.com/weirdns/weir/host/share"
 )
 
 const (
@@ -119,7 +120,7 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, injected: injected, log: env.Log.With("listener", config.Address),
 			counters: env.Metrics.of(config.Address, t), queries: env.Queries, optional: optional{
 				jar: env.Cookies, require: config.Cookies == CookiesRequire && t == message.UDP, nsid: []byte(config.NSID),
-			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight), none: make(chan struct{}, 1)},
+			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight), shares: share.New(), none: make(chan struct{}, 1)},
 		}
 		if t == message.UDP {
 			e.limiter = config.newLimiter(env.Now())

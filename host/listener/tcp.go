@@ -164,13 +164,15 @@ func (c *connection) handle(work context.Context, msg []byte) {
 		c.finished(j)
 		return
 	}
-	if c.inFlight.Load() <= int64(c.listener.config.TCPMaxInFlight) && e.waiting.take() {
-		c.done.Go(func() {
-			defer e.survive()
-			defer e.waiting.release()
-			c.complete(work, j)
-		})
-		return
+	if c.inFlight.Load() <= int64(c.listener.config.TCPMaxInFlight) {
+		if s, ok := e.waiting.take(j); ok {
+			c.done.Go(func() {
+				defer e.survive()
+				defer e.waiting.release(s)
+				c.complete(work, j)
+			})
+			return
+		}
 	}
 	c.flush()
 	c.complete(work, j)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/share"
 )
 
 const (
@@ -44,12 +45,12 @@ type exchange struct {
 	end         time.Time      // of the time for the query
 	slot        int            // of the socket for the first try
 
-	share     share     // of its client, that it gives back
-	used      int       // of tries
-	limit     int       // tries allowed, without those that follow a response
-	started   int       // tries so far, without those that follow a response
-	next      time.Time // when the next try is due
-	overTCP   bool      // UDP is not trusted any more
+	share     share.Share // of its client, that it gives back
+	used      int         // of tries
+	limit     int         // tries allowed, without those that follow a response
+	started   int         // tries so far, without those that follow a response
+	next      time.Time   // when the next try is due
+	overTCP   bool        // UDP is not trusted any more
 	purpose   purpose
 	loop      bool // what a server is asked comes back to weir
 	truncated bool // a server has said TC

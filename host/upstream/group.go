@@ -18,6 +18,7 @@ import (
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/rescue"
+	"github.com/weirdns/weir/host/share"
 )
 
 // Env is what a group needs from around it. The zero value is good for use.
@@ -76,7 +77,7 @@ type Group struct {
 	loopProbes atomic.Int32              // on their way
 	overLimit  prometheus.Counter
 	overShare  prometheus.Counter
-	shares     *clientShares
+	shares     *share.Table
 	guard      rescue.Guard
 
 	changing    sync.Mutex       // guards following, and changes of servers
@@ -123,7 +124,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 	}
 	g.waiting = g.metrics.inFlight(name)
 	g.overLimit, g.overShare = g.metrics.overLimit.WithLabelValues(name), g.metrics.overShare.WithLabelValues(name)
-	g.shares = newClientShares()
+	g.shares = share.New()
 	g.guard.Log, g.guard.Count = g.log, g.metrics.panics.WithLabelValues(name)
 	g.dialer = dialer{dial: env.Dial, log: g.log}
 	if env.Dial == nil {
@@ -234,7 +235,7 @@ func newWaiter() *waiter {
 func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *exchange {
 	t.Response, t.Err = message.Response{Upstream: message.None}, nil
 	waiting := g.waiting.Add(1)
-	var sh share
+	var sh share.Share
 	if g.maxConcurrent > 0 && waiting > g.maxConcurrent/2 {
 		var ok bool
 		if sh, ok = g.squeeze(t, waiting); !ok {
@@ -292,16 +293,16 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 func (g *Group) exchange() *exchange {
 	x := g.exchanges.Get().(*exchange)
 	x.refs.Store(1)
-	x.used, x.purpose, x.share = 0, forQuery, share{}
+	x.used, x.purpose, x.share = 0, forQuery, share.Share{}
 	return x
 }
 
 // entered and left count a query that waits for the group. sh is what it has taken of the share of its client.
 func (g *Group) entered() { g.waiting.Add(1) }
 
-func (g *Group) left(sh share) {
+func (g *Group) left(sh share.Share) {
 	g.waiting.Add(-1)
-	g.shares.give(sh)
+	g.shares.Give(sh)
 }
 
 // refuse answers a query above max_concurrent.

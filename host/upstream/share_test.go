@@ -79,12 +79,8 @@ func TestShareOfClient(t *testing.T) {
 				if got := testutil.ToFloat64(metrics.overShare.WithLabelValues("test")); int(got) != asked[1]-answered[1] {
 					t.Errorf("%v are counted as too many of a client, want %d", got, asked[1]-answered[1])
 				}
-				for i := range g.shares.rows {
-					for j := range g.shares.rows[i] {
-						if left := g.shares.rows[i][j].Load(); left != 0 {
-							t.Fatalf("%d queries are left in the table", left)
-						}
-					}
+				if left := g.shares.Len(); left != 0 {
+					t.Errorf("%d queries are still counted", left)
 				}
 			})
 		})
@@ -121,46 +117,4 @@ func TestShareExplained(t *testing.T) {
 			t.Errorf("when there is room again, it got %s", message.RCODEString(got))
 		}
 	})
-}
-
-// Counting allocates nothing, and is right when many do it.
-func TestShares(t *testing.T) {
-	s := newClientShares()
-	client := netip.MustParseAddr("2001:db8::1")
-	if got := testing.AllocsPerRun(100, func() {
-		sh, _ := s.take(client, 1)
-		s.give(sh)
-	}); got != 0 {
-		t.Errorf("%v allocations, want none", got)
-	}
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for range 1000 {
-				if sh, ok := s.take(client, 8); ok {
-					s.give(sh)
-				} else {
-					t.Error("8 are too many for 8")
-				}
-			}
-		})
-	}
-	all.Wait()
-	if sh, ok := s.take(client, 0); ok || sh.counted {
-		t.Error("one is let in for none")
-	}
-	if _, ok := s.take(netip.Addr{}, 0); !ok {
-		t.Error("a query of weir's own is not let in")
-	}
-}
-
-// BenchmarkShare is what a query pays that comes when more than half of the room is taken.
-func BenchmarkShare(b *testing.B) {
-	s := newClientShares()
-	client := netip.MustParseAddr("192.0.2.1")
-	b.ReportAllocs()
-	for b.Loop() {
-		sh, _ := s.take(client, 1)
-		s.give(sh)
-	}
 }
