@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"encoding/binary"
 	"strconv"
 	"testing"
 	"time"
@@ -102,6 +103,34 @@ func BenchmarkMiss(b *testing.B) {
 		if _, err := c.Resolve(b.Context(), qs[i], dst); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkFull is a miss, with a name of its own, in a cache that is full of 250,000 others: looked up in vain, kept, and another one evicted.
+func BenchmarkFull(b *testing.B) {
+	const capacity = 250_000
+	c := open(b, preset("weir", func(c *Config) { c.Success.Capacity, c.Success.Octets = capacity, 256<<20 }), instant, nil)
+	q := ask("uniqueid.example.", dns.TypeA, time.Now().Add(time.Hour))
+	key := appendKey(nil, q)
+	buf, dst := make([]byte, 0, 512), make([]byte, 0, 512)
+	var n uint64
+	ask := func() {
+		binary.BigEndian.PutUint64(key[1:], n*0x9E3779B97F4A7C15&0x7F7F7F7F7F7F7F7F|0x6060606060606060)
+		n++
+		queryOf(q, key, buf)
+		if _, ok := c.Cached(q, dst); ok {
+			return
+		}
+		if _, err := c.Resolve(b.Context(), q, dst); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for n < 2*capacity {
+		ask()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		ask()
 	}
 }
 

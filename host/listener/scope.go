@@ -16,7 +16,7 @@ const maxScopes = 65535
 //
 //	10.0.0.0/8 = 0, 10.1.0.0/16 = 1:    | none | 10.0.0.0: 0 | 10.1.0.0: 1 | 10.2.0.0: 0 | 11.0.0.0: none ...
 type Scopes struct {
-	starts []netip.Addr // where a range begins, ascending; IPv4 is before IPv6
+	starts []netip.Addr // where a range begins, ascending; IPv4 is before IPv6. Empty without prefixes, as for most listeners
 	scopes []int        // the scope of each range, -1 for none
 }
 
@@ -33,6 +33,9 @@ func NewScopes(prefixes []netip.Prefix, scopes []int) *Scopes {
 		if p.IsValid() {
 			entries = append(entries, entry{p.Masked(), scopes[i]})
 		}
+	}
+	if len(entries) == 0 {
+		return new(Scopes)
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int {
 		if c := a.prefix.Addr().Compare(b.prefix.Addr()); c != 0 {
@@ -97,6 +100,9 @@ func last(p netip.Prefix) netip.Addr {
 // Find returns the scope of a client, and false when no prefix holds its address. An IPv4 address may come in IPv6 form; a zone does
 // not matter.
 func (s *Scopes) Find(client netip.Addr) (scope int, ok bool) {
+	if len(s.starts) == 0 {
+		return -1, false
+	}
 	client = client.Unmap().WithZone("")
 	i, exact := slices.BinarySearchFunc(s.starts, client, netip.Addr.Compare)
 	if !exact {
