@@ -80,7 +80,7 @@ func TestHTTPS(t *testing.T) {
 			t.Errorf("trace says %+v", step)
 		}
 	}
-	if n := metrics.tally(labels{"test", addr.String()}, HTTPS).queries[HTTPS].Load(); n != 1 {
+	if n := firstTries(metrics, addr, HTTPS); n != 1 {
 		t.Errorf("counted %v queries over https, want 1", n)
 	}
 }
@@ -148,7 +148,11 @@ func TestHTTPSFails(t *testing.T) {
 			if !said {
 				t.Errorf("the trace does not say %q: %v", tt.want, q.Trace.Steps)
 			}
-			if n := testutil.ToFloat64(metrics.failures.WithLabelValues("test", addr.String(), tt.cause)); n != maxTries {
+			failures := func(cause string) float64 {
+				return testutil.ToFloat64(metrics.failures.WithLabelValues("test", addr.String(), cause))
+			}
+			// A machine that is slow enough makes a try overdue before it fails, or leaves no time for the last one.
+			if n := failures(tt.cause); n == 0 || n != maxTries && failures("timeout") == 0 {
 				t.Errorf("counted %v failures as %s, want %d", n, tt.cause, maxTries)
 			}
 		})

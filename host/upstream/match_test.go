@@ -488,7 +488,7 @@ func FuzzReceive(f *testing.F) {
 		k := &socket{server: udp.server, conn: &reader{packets: [][]byte{octets}}, opened: time.Now()}
 		k.add(udp, &x.random, k.opened)
 		udp.id = 7
-		k.table = [len(k.table)]place{7: {try: udp, id: 7, used: true}}
+		k.table = [len(k.table)]place{7: {id: 7, nth: 1}}
 		k.read()
 		if udp.size != 0 && !message.Answers(octets, 7, &q.Question) {
 			t.Errorf("took %x", octets)

@@ -106,7 +106,7 @@ func TestQUIC(t *testing.T) {
 			t.Errorf("trace says %+v", step)
 		}
 	}
-	if n := metrics.tally(labels{"test", addr.String()}, QUIC).queries[QUIC].Load(); n != 3 {
+	if n := firstTries(metrics, addr, QUIC); n != 3 {
 		t.Errorf("counted %v queries over quic, want 3", n)
 	}
 	if n := g.Stats()[0].Connections; n != 1 {

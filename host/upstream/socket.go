@@ -45,24 +45,25 @@ type socket struct {
 	client  [cookie.ClientSize]byte // cookie
 
 	mu      sync.Mutex // guards following
-	uses    int        // IDs in the table
-	waiting int        // tries in the table
+	uses    int        // tries there have been
+	waiting int        // those that wait
 	retired bool       // takes no more queries, ends when nobody waits
 	ended   bool
+	tries   [socketUses]*try      // in the order of their sending; nil is one that doesn't wait any more
 	table   [2 * socketUses]place // by ID, the next free place if there is another: half of it stays free, so there is always one
 }
 
-// place is one of the table: an ID that was sent, and who waits for it, if anybody does any more.
+// place is one of the table: an ID that was sent. It is small, for each query looks at a place, at random, of one socket of many, and each of those is
+// likely to be far from the processor. The tries lie where those before and after them do, which have just been looked at.
 type place struct {
-	try  *try
-	id   uint16
-	used bool
+	id  uint16
+	nth uint16 // of the tries, counted from 1; 0 in a place that is free
 }
 
 // find returns the place of an ID, or the free one where it would be. mu is held.
 func (k *socket) find(id uint16) *place {
 	for i := int(id); ; i++ {
-		if p := &k.table[i%len(k.table)]; !p.used || p.id == id {
+		if p := &k.table[i%len(k.table)]; p.nth == 0 || p.id == id {
 			return p
 		}
 	}
@@ -78,14 +79,15 @@ func (k *socket) add(t *try, r *random, now time.Time) bool {
 	}
 	id := r.uint16()
 	p := k.find(id)
-	for p.used {
+	for p.nth != 0 {
 		id = r.uint16()
 		p = k.find(id)
 	}
-	*p = place{try: t, id: id, used: true}
+	t.id, t.socket, t.nth = id, k, k.uses
+	k.tries[k.uses] = t
 	k.uses++
 	k.waiting++
-	t.id, t.socket = id, k
+	*p = place{id: id, nth: uint16(k.uses)}
 	t.showCookie(k)
 	k.retired = k.single
 	binary.BigEndian.PutUint16(t.out[2:], id)
@@ -123,22 +125,30 @@ func (k *socket) Send(held []any) {
 func (k *socket) drop(t *try) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := k.find(t.id)
-	if p.try != t {
+	if k.tries[t.nth] != t {
 		return false
 	}
-	k.take(p)
+	k.take(t)
 	k.retired = true
 	k.endIfIdle()
 	return true
 }
 
-// take takes the try of p out. mu is held.
-func (k *socket) take(p *place) *try {
-	t := p.try
-	p.try = nil
+// take takes t, which waits, out. mu is held.
+func (k *socket) take(t *try) {
+	k.tries[t.nth] = nil
 	k.waiting--
-	return t
+}
+
+// waits returns those who wait. mu is held.
+func (k *socket) waits() []*try {
+	var all []*try
+	for _, t := range k.tries[:k.uses] {
+		if t != nil {
+			all = append(all, t)
+		}
+	}
+	return all
 }
 
 // retire lets the queries that wait have their answers, and takes no more.
@@ -169,11 +179,9 @@ var past = time.Unix(1, 0)
 func (k *socket) end() {
 	k.mu.Lock()
 	k.stop()
-	var waiting []*try
-	for i := range k.table {
-		if p := &k.table[i]; p.try != nil {
-			waiting = append(waiting, k.take(p))
-		}
+	waiting := k.waits()
+	for _, t := range waiting {
+		k.take(t)
 	}
 	k.mu.Unlock()
 	for _, t := range waiting {
@@ -245,16 +253,16 @@ func (k *socket) sort(msg []byte) (t *try, kind outcomeKind, forged bool) {
 	if len(msg) >= 2 {
 		p = k.find(binary.BigEndian.Uint16(msg))
 	}
-	switch {
-	case p == nil || !p.used:
+	if p == nil || p.nth == 0 {
 		return nil, outcomeNothing, true
-	case p.try == nil: // late, or a duplicate, and not forged
+	}
+	if t = k.tries[p.nth-1]; t == nil { // late, or a duplicate, and not forged
 		return nil, outcomeNothing, false
 	}
-	if kind = p.try.take(msg); kind == outcomeNothing {
-		return p.try, kind, true
+	if kind = t.take(msg); kind == outcomeNothing {
+		return t, kind, true
 	}
-	t = k.take(p)
+	k.take(t)
 	if kind == outcomeCase {
 		k.retired = true
 	}
@@ -269,10 +277,10 @@ func (k *socket) mismatch(t *try) {
 	k.mu.Lock()
 	k.retired = true
 	var flooded []*try
-	for i := range k.table {
-		p := &k.table[i]
-		if p.try != nil && (t == nil || p.try == t) && p.try.exchange.mismatches.Add(1) >= maxMismatches {
-			flooded = append(flooded, k.take(p))
+	for _, u := range k.waits() {
+		if (t == nil || u == t) && u.exchange.mismatches.Add(1) >= maxMismatches {
+			k.take(u)
+			flooded = append(flooded, u)
 		}
 	}
 	k.endIfIdle()
@@ -285,12 +293,9 @@ func (k *socket) mismatch(t *try) {
 // unreachable tells all who wait, and who go on waiting: the ICMP error may be forged.
 func (k *socket) unreachable() {
 	k.mu.Lock()
-	var waiting []*try
-	for i := range k.table {
-		if t := k.table[i].try; t != nil {
-			t.exchange.refs.Add(1) // so that it is still the same when it gets the outcome
-			waiting = append(waiting, t)
-		}
+	waiting := k.waits()
+	for _, t := range waiting {
+		t.exchange.refs.Add(1) // so that it is still the same when it gets the outcome
 	}
 	k.mu.Unlock()
 	for _, t := range waiting {

@@ -30,6 +30,14 @@ func tryOf(g *Group, k *socket) *try {
 	return t
 }
 
+// waitsFor returns the try that waits for a message with an ID, nil if there is none.
+func waitsFor(k *socket, id uint16) *try {
+	if p := k.find(id); p.nth != 0 {
+		return k.tries[p.nth-1]
+	}
+	return nil
+}
+
 // TestSocketTable fills a socket: each try has an ID of its own, is found by it, and its ID is not used again when it has gone.
 func TestSocketTable(t *testing.T) {
 	g, k := unread(t)
@@ -43,14 +51,14 @@ func TestSocketTable(t *testing.T) {
 			t.Errorf("ID %d is used twice", u.id)
 		}
 		seen[u.id] = true
-		if p := k.find(u.id); p.try != u {
+		if waitsFor(k, u.id) != u {
 			t.Errorf("ID %d leads to another try", u.id)
 		}
 		if i%2 == 0 {
-			k.take(k.find(u.id))
+			k.take(u)
 		}
-		if p := k.find(u.id); !p.used || p.try == nil != (i%2 == 0) {
-			t.Errorf("ID %d: used %t, waited for %t, want true and %t", u.id, p.used, p.try != nil, i%2 != 0)
+		if used, waits := k.find(u.id).nth != 0, waitsFor(k, u.id) != nil; !used || waits != (i%2 != 0) {
+			t.Errorf("ID %d: used %t, waited for %t, want true and %t", u.id, used, waits, i%2 != 0)
 		}
 	}
 	if u := tryOf(g, k); k.add(u, &u.exchange.random, k.opened) {
@@ -85,7 +93,7 @@ func TestSocketSpent(t *testing.T) {
 			if u := tryOf(g, k); k.add(u, &u.exchange.random, k.opened.Add(tt.after)) {
 				t.Errorf("the socket takes another query")
 			}
-			if p := k.find(waits.id); k.ended || p.try != waits {
+			if k.ended || waitsFor(k, waits.id) != waits {
 				t.Errorf("who waits is not waited for any more")
 			}
 			if !k.drop(waits) || k.drop(waits) {

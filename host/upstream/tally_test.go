@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,13 @@ import (
 
 	"github.com/weirdns/weir/host/message"
 )
+
+// firstTries is how many queries were sent to a server of the group "test", without those that were sent again because a machine with much else to do made
+// the first one overdue.
+func firstTries(m *Metrics, addr netip.AddrPort, over Transport) int {
+	sent := m.tally(labels{"test", addr.String()}, over).queries[over].Load()
+	return int(sent) - int(testutil.ToFloat64(m.retries.WithLabelValues("test", addr.String())))
+}
 
 func TestRTTBucket(t *testing.T) {
 	for _, tt := range []struct {

@@ -113,7 +113,7 @@ func TestTLS(t *testing.T) {
 					}
 				}
 			}
-			if n := metrics.tally(labels{"test", addr.String()}, TLS).queries[TLS].Load(); n != 3 {
+			if n := firstTries(metrics, addr, TLS); n != 3 {
 				t.Errorf("counted %v queries over tls, want 3", n)
 			}
 			if s := g.Stats()[0]; s.Transport != TLS || s.Connections != 1 {

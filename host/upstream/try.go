@@ -62,6 +62,7 @@ type try struct {
 	due      time.Time // when it is overdue
 
 	socket     *socket    // UDP
+	nth        int        // of the tries of socket, from 0
 	connection connection // all others
 	waiting    bool       // in the table of its socket or stream, or an outcome is on its way
 	failed     bool       // met an error
