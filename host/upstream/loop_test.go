@@ -207,7 +207,7 @@ func TestForwardingLoopWithoutCache(t *testing.T) {
 		packets int
 	}{
 		{"fast", 0, []string{"REFUSED"}, 0, most},
-		{"slow", 20 * time.Millisecond, []string{ErrLoop.Error(), "REFUSED"}, time.Second, 200 * most}, // no place takes more than one in 20 ms, and after the time of the last query there are none,
+		{"slow", 20 * time.Millisecond, []string{ErrLoop.Error(), "REFUSED"}, time.Second, 200 * most}, // no place takes more than one in 20 ms, and after the time of the last query there are none
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newFakeNet(ip1)
