@@ -5,7 +5,7 @@
 //
 // Imports go one way, and a linter rule holds it:
 //
-//	abi, message, special, due, change, cookie, inherit  ◄  chain, table  ◄  querylog  ◄  wasm, cache, upstream, listener  ◄  explain, sandbox, handover  ◄  config, admin  ◄  host  ◄  cmd/weir
+//	abi, message, special, due, change, cookie, inherit, rescue, share  ◄  chain, table  ◄  querylog  ◄  wasm, cache, upstream, listener  ◄  explain, sandbox, handover  ◄  config, admin  ◄  host  ◄  cmd/weir
 //
 // sdk, filters and examples never import host or anything below it.
 //

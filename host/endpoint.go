@@ -17,6 +17,8 @@ type endpoint struct {
 	private *zoneSet
 	// snoop: queries with RD clear are let through. They tell anybody what others have asked before (cache snooping).
 	snoop bool
+	// minimal: ANY over UDP is answered here.
+	minimal bool
 	// ours reports which names set aside by RFCs are answered here.
 	ours func(z *special.Zone) bool
 }
@@ -100,7 +102,27 @@ func (e *endpoint) answer(q *message.Query, dst []byte) (r message.Response, ok 
 		}
 		return refuse(q, dst, edeNoRecurse), true
 	}
+	if e.minimal && q.Type == message.TypeANY && q.Transport == message.UDP && q.Class == message.ClassIN {
+		if q.Trace != nil {
+			q.Trace.Add(message.Step{Part: "upstream " + e.name, Event: "refused", RCODE: "NOERROR"},
+				"ANY over UDP, and {upstream.%s.any} is \"minimal\": HINFO (RFC 8482)", e.name)
+		}
+		return minimal(q, dst), true
+	}
 	return r, false
+}
+
+// hinfo is the record of RFC 8482 section 4.2 for the QNAME. There is no right TTL; a day keeps who asks from asking again.
+var hinfo = []byte("\xc0\x0c\x00\x0d\x00\x01\x00\x01\x51\x80\x00\x09\x07RFC8482\x00")
+
+var edeMinimal = message.AppendEDE(nil, message.EDESynthesized, "minimal response to ANY over UDP")
+
+// minimal answers ANY with a record that is not there, and so with little.
+func minimal(q *message.Query, dst []byte) (r message.Response) {
+	r.SetRCODE(dst, q, message.NOERROR)
+	r.Message = append(r.Message, hinfo...)
+	r.Message[7], r.Class, r.EDE = 1, message.NOERROR, edeMinimal // ANCOUNT
+	return r
 }
 
 func refuse(q *message.Query, dst, ede []byte) message.Response {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirdns/weir/host/change"
 	"github.com/weirdns/weir/host/config"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // Follow reloads whenever told, and, with watch in the configuration, when its file or the module of a filter changed; it begins when s serves, and ends with
@@ -19,6 +20,7 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 		return
 	case <-s.serving: // what was told before waits in its channel
 	}
+	guard := s.guard("reload")
 	var files change.Files
 	files.Take(watched(s.file())...)
 	for {
@@ -34,12 +36,7 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 			s.log.Info("the configuration changed")
 		}
 		files.Take(watched(s.file())...)
-		f, err := load()
-		if err == nil {
-			err = s.Reload(ctx, f)
-		} else {
-			s.metrics.reloads.WithLabelValues("refused").Inc()
-		}
+		f, err := s.follow(ctx, load, guard)
 		if err == nil {
 			files.Take(watched(f)...) // it may have other modules
 			for _, w := range f.Warnings {
@@ -53,6 +50,26 @@ func (s *Server) Follow(ctx context.Context, load func() (*config.File, error), 
 		}
 	}
 }
+
+// follow reads the file and reloads. A panic on the way is a refusal: what was made before it has not begun to run.
+func (s *Server) follow(ctx context.Context, load func() (*config.File, error), guard *rescue.Guard) (f *config.File, err error) {
+	reloading := false // which counts how it ends
+	returned := guard.Survive(func() {
+		if f, err = load(); err == nil {
+			reloading = true
+			err = s.Reload(ctx, f)
+		}
+	})
+	if !returned {
+		err = errPanic
+	}
+	if err != nil && !(reloading && returned) {
+		s.metrics.reloads.WithLabelValues("refused").Inc()
+	}
+	return f, err
+}
+
+var errPanic = errors.New("a panic, which the log tells of")
 
 // refused logs why a configuration was not taken, a line for each mistake.
 func (s *Server) refused(err error) {

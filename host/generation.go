@@ -192,7 +192,7 @@ func (g *generation) openUpstreams(s *Server, f *config.File, old *generation) (
 		}
 		g.caches[u.Name] = c
 		g.parts = append(g.parts, &c.part)
-		e := &endpoint{name: u.Name, cache: c.cache, snoop: u.Config.Norecurse == upstream.NorecurseForward, ours: ours(&u.Config)}
+		e := &endpoint{name: u.Name, cache: c.cache, snoop: u.Config.Norecurse == upstream.NorecurseForward, minimal: u.Config.ANY == upstream.ANYMinimal, ours: ours(&u.Config)}
 		if !u.Config.Private {
 			e.private = private
 		}

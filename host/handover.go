@@ -84,17 +84,19 @@ var _ handover.Process = predecessor{}
 // Offer implements handover.Process.
 func (s predecessor) Offer(ctx context.Context) (o handover.Offer, err error) {
 	s.mu.Lock()
+	offered := false
 	defer func() {
-		if err != nil {
+		if !offered {
 			s.mu.Unlock()
 		}
 	}()
 	if s.running == nil {
 		return o, errors.New("it is stopping")
 	}
-	s.current.save(ctx) // for the new process to begin with
+	s.current.save(ctx, s.guard("snapshots")) // for the new process to begin with
 	o.Files = s.files()
 	o.Sockets, err = s.duplicates()
+	offered = err == nil
 	return o, err
 }
 

@@ -3,9 +3,8 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 
+	"github.com/weirdns/weir/host/rescue"
 	"github.com/weirdns/weir/host/upstream"
 )
 
@@ -21,8 +20,8 @@ type part struct {
 	ended   chan struct{}
 }
 
-// start begins the background work.
-func (p *part) start(ctx context.Context, log *slog.Logger) {
+// start begins the background work, which guard keeps going.
+func (p *part) start(ctx context.Context, guard *rescue.Guard) {
 	if p.run == nil || p.cancel != nil {
 		return
 	}
@@ -30,9 +29,11 @@ func (p *part) start(ctx context.Context, log *slog.Logger) {
 	p.ended = make(chan struct{})
 	go func() {
 		defer close(p.ended)
-		if err := p.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			log.Error("what runs in the background ended", "part", p.name, "error", fmt.Sprint(err))
-		}
+		guard.Keep(ctx, func(ctx context.Context) {
+			if err := p.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				guard.Log.Error("what runs in the background ended", "error", err)
+			}
+		})
 	}()
 }
 

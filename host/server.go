@@ -28,6 +28,7 @@ import (
 	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/listener"
 	"github.com/weirdns/weir/host/querylog"
+	"github.com/weirdns/weir/host/rescue"
 	"github.com/weirdns/weir/host/sandbox"
 	"github.com/weirdns/weir/host/upstream"
 	"github.com/weirdns/weir/host/wasm"
@@ -106,6 +107,7 @@ type metrics struct {
 	listener *listener.Metrics
 	cache    *cache.Metrics
 	upstream *upstream.Metrics
+	panics   *prometheus.CounterVec
 	reloads  *prometheus.CounterVec
 	loaded   prometheus.Gauge
 	number   prometheus.Gauge
@@ -128,7 +130,7 @@ func New(ctx context.Context, f *config.File, version string, log *slog.Logger) 
 		s.queries = querylog.New(f.Log.QueryFile, f.Log.QueryFormat, s.registry, log)
 	}
 	var err error
-	s.runtime, err = wasm.NewRuntime(wasm.RuntimeConfig{CacheDir: f.Wasm.CacheDir, Log: log, Metrics: wasm.NewMetrics(s.registry)})
+	s.runtime, err = wasm.NewRuntime(wasm.RuntimeConfig{CacheDir: f.Wasm.CacheDir, Log: log, Metrics: wasm.NewMetrics(s.registry), Guard: s.guard("filters")})
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +154,8 @@ func newMetrics(r *prometheus.Registry) metrics {
 	}
 	return metrics{
 		off: unmeasured, chain: chain.NewMetrics(r), listener: clients, cache: cache.NewMetrics(r), upstream: upstream.NewMetrics(r),
+		panics: auto.NewCounterVec(prometheus.CounterOpts{Namespace: "weir", Subsystem: "background", Name: "panics_total",
+			Help: "Panics of what runs in the background, by part; each began anew."}, []string{"part"}),
 		reloads: auto.NewCounterVec(prometheus.CounterOpts{Namespace: "weir", Name: "reloads_total",
 			Help: "Reloads by result: ok, or refused, which left everything as it was."}, []string{"result"}),
 		loaded: auto.NewGauge(prometheus.GaugeOpts{Namespace: "weir", Name: "config_loaded_timestamp_seconds",
@@ -159,6 +163,12 @@ func newMetrics(r *prometheus.Registry) metrics {
 		number: auto.NewGauge(prometheus.GaugeOpts{Namespace: "weir", Name: "generation",
 			Help: "Number of the present generation: 1 at the start, one more with each reload."}),
 	}
+}
+
+// guard is for a part of the server that runs in the background; the first word of its name says in the metrics which.
+func (s *Server) guard(part string) *rescue.Guard {
+	kind, _, _ := strings.Cut(part, " ")
+	return &rescue.Guard{Log: s.log.With("part", part), Count: s.metrics.panics.WithLabelValues(kind)}
 }
 
 func (m *metrics) reloaded(number uint64, now time.Time) {
@@ -175,7 +185,7 @@ func (s *Server) Listen(ctx context.Context) error {
 			return err
 		}
 	}
-	s.current.warm(ctx)
+	s.current.warm(ctx, s.guard("snapshots"))
 	defer func() { s.inherited = nil }()
 	var err error
 	if s.listeners, err = s.bind(ctx, s.current, nil); err != nil {
@@ -185,7 +195,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	if f.Admin.Address == "" {
 		return s.listenHandover()
 	}
-	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.inherited, s.log); err != nil {
+	if s.admin, err = admin.Listen(ctx, f.Admin, s.sources(), s.inherited, s.guard("admin"), s.log); err != nil {
 		return errors.Join(err, s.unlisten())
 	}
 	return s.listenHandover()
@@ -210,7 +220,7 @@ func (s *Server) bind(ctx context.Context, g *generation, old []*listening) (all
 		// Where a listener with another configuration has the address, both have it for a moment, so that nobody finds nobody there.
 		share := slices.ContainsFunc(old, func(o *listening) bool { return port(o.config.Address) == port(c.Address) })
 		l.listener, err = listener.New(c, uint16(i), l.entry, listener.Env{
-			Log: s.log, Metrics: s.metrics.listener, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
+			Log: s.log, Guard: s.guard("listener"), Metrics: s.metrics.listener, Budget: g.file.Budget, Grace: g.file.Drain, Share: share, Queries: s.queries, Before: before(old, c),
 			Cookies: s.cookies, Inherited: s.inherited,
 		})
 		if err == nil {
@@ -311,10 +321,13 @@ func (s *Server) Run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	var below, beside errgroup.Group
-	below.Go(func() error { return s.runtime.Run(background) })
-	below.Go(func() error { s.cookies.Run(background, nil, s.log); return nil })
+	keep := func(part string, f func(ctx context.Context)) {
+		below.Go(func() error { s.guard(part).Keep(background, f); return nil })
+	}
+	keep("filters", s.runtime.Run)
+	keep("cookies", func(ctx context.Context) { s.cookies.Run(ctx, nil, s.log) })
 	if s.queries != nil {
-		below.Go(func() error { s.queries.Run(background); return nil })
+		keep("querylog", s.queries.Run)
 	}
 	handing, stopHanding := context.WithCancel(ctx)
 	defer stopHanding()
@@ -331,7 +344,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.state.Store(int32(Serving))
 	close(s.serving)
 	if s.handover != nil {
-		beside.Go(func() error { s.handover.Serve(handing, predecessor{s}); return nil })
+		beside.Go(func() error { s.handover.Serve(handing, predecessor{s}, s.guard("handover")); return nil })
 	}
 	err := s.wait(ctx)
 	stopHanding()
@@ -350,7 +363,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopAdmin() // which explains queries, in the present generation
 	err = errors.Join(err, beside.Wait())
 	if !s.isHandedOver() { // else the snapshots are the new process's
-		s.current.save(background)
+		s.current.save(background, s.guard("snapshots"))
 	}
 	s.current.release()
 	stopBackground()
@@ -360,7 +373,7 @@ func (s *Server) Run(ctx context.Context) error {
 // startAll starts what is new.
 func (s *Server) startAll() {
 	for _, p := range s.current.parts {
-		p.start(s.running, s.log)
+		p.start(s.running, s.guard(p.name))
 	}
 	for _, l := range s.listeners {
 		if l.cancel == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirdns/weir/host/cache"
+	"github.com/weirdns/weir/host/rescue"
 	"github.com/weirdns/weir/host/upstream"
 )
 
@@ -15,19 +16,21 @@ import (
 const saveTime = 5 * time.Second
 
 // warm fills the caches from their snapshots.
-func (g *generation) warm(ctx context.Context) { g.eachCache(func(c *cache.Cache) { c.Restore(ctx) }) }
-
-// save writes the last snapshots. It logs what goes wrong.
-func (g *generation) save(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, saveTime)
-	defer cancel()
-	g.eachCache(func(c *cache.Cache) { _ = c.Save(ctx) })
+func (g *generation) warm(ctx context.Context, guard *rescue.Guard) {
+	g.eachCache(guard, func(c *cache.Cache) { c.Restore(ctx) })
 }
 
-func (g *generation) eachCache(do func(c *cache.Cache)) {
+// save writes the last snapshots. It logs what goes wrong.
+func (g *generation) save(ctx context.Context, guard *rescue.Guard) {
+	ctx, cancel := context.WithTimeout(ctx, saveTime)
+	defer cancel()
+	g.eachCache(guard, func(c *cache.Cache) { _ = c.Save(ctx) })
+}
+
+func (g *generation) eachCache(guard *rescue.Guard, do func(c *cache.Cache)) {
 	var all sync.WaitGroup
 	for _, p := range g.caches {
-		all.Go(func() { do(p.cache) })
+		all.Go(func() { guard.Survive(func() { do(p.cache) }) })
 	}
 	all.Wait()
 }

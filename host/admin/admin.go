@@ -24,6 +24,7 @@ import (
 
 	"github.com/weirdns/weir/host/explain"
 	"github.com/weirdns/weir/host/inherit"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // Limits of the HTTP server: requests here are small, and nobody has a reason to be slow.
@@ -51,8 +52,9 @@ type Sources struct {
 	Explain func(context.Context, explain.Question) (*explain.Trail, error)
 }
 
-// Listen binds the address, unless inherited has a socket there. Serve has to follow. inherited may be nil.
-func Listen(ctx context.Context, c Config, from Sources, inherited *inherit.Sockets, log *slog.Logger) (*Server, error) {
+// Listen binds the address, unless inherited has a socket there. Serve has to follow. inherited may be nil. guard tells of panics, each of
+// which costs one request.
+func Listen(ctx context.Context, c Config, from Sources, inherited *inherit.Sockets, guard *rescue.Guard, log *slog.Logger) (*Server, error) {
 	l := inherited.Stream("tcp", c.Address)
 	if l == nil {
 		var lc net.ListenConfig
@@ -77,7 +79,7 @@ func Listen(ctx context.Context, c Config, from Sources, inherited *inherit.Sock
 		log:      log,
 		listener: l,
 		http: &http.Server{
-			Handler: mux, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			Handler: survivor{mux, guard}, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
 	}, nil
@@ -108,6 +110,19 @@ func (s *Server) Serve(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("admin: %w", err)
+}
+
+// survivor has a request that makes a page panic get an error, and the log the reason: net/http would only cut the connection.
+type survivor struct {
+	next  http.Handler
+	guard *rescue.Guard
+}
+
+// ServeHTTP implements http.Handler.
+func (s survivor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.guard.Survive(func() { s.next.ServeHTTP(w, r) }) {
+		text(w, http.StatusInternalServerError, "a panic, which the log tells of")
+	}
 }
 
 type errorLog struct{ log *slog.Logger }

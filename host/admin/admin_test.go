@@ -11,8 +11,10 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/weirdns/weir/host/explain"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 func TestServer(t *testing.T) {
@@ -20,6 +22,7 @@ func TestServer(t *testing.T) {
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_test_total", Help: "A counter."})
 	reg.MustRegister(c)
 	c.Inc()
+	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "panics"})
 	var sick error
 	state := Readiness{Ready: true, Reasons: []string{}, Warnings: []string{"upstream a: all 2 servers are down"}}
 	explained := func(_ context.Context, q explain.Question) (*explain.Trail, error) {
@@ -28,6 +31,8 @@ func TestServer(t *testing.T) {
 			return nil, &explain.QuestionError{Text: "it is bad"}
 		case "broken":
 			return nil, errors.New("it is broken")
+		case "mine":
+			panic("mine")
 		}
 		return &explain.Trail{Name: q.Name + "<&>", Type: q.Type, Client: q.Client.String(), Listener: q.Listener, Over: q.Over.String()}, nil
 	}
@@ -35,7 +40,7 @@ func TestServer(t *testing.T) {
 		Metrics: reg, Healthy: func() error { return sick },
 		Ready:   func() Readiness { return state },
 		Explain: explained,
-	}, nil, slog.New(slog.DiscardHandler))
+	}, nil, &rescue.Guard{Log: slog.New(slog.DiscardHandler), Count: panics}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +69,7 @@ func TestServer(t *testing.T) {
 		{name: "explain, misspelt", path: "/explain?name=a&tipe=A", status: 400, want: `\"tipe\" is no parameter`},
 		{name: "explain a bad question", path: "/explain?name=bad", status: 400, want: "it is bad"},
 		{name: "explain and fail", path: "/explain?name=broken", status: 500, want: "it is broken"},
+		{name: "explain and panic", path: "/explain?name=mine", status: 500, want: "a panic"},
 		{name: "nothing else", path: "/debug/pprof/", status: 404, want: "404"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,6 +95,9 @@ func TestServer(t *testing.T) {
 				t.Errorf("got %d %q, want %d and %q", resp.StatusCode, body, tt.status, tt.want)
 			}
 		})
+	}
+	if got := testutil.ToFloat64(panics); got != 1 {
+		t.Errorf("%v panics are counted, want 1", got)
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // Cache answers from what an upstream said before, and asks it otherwise. Its methods are safe for concurrent use.
@@ -41,8 +42,8 @@ type Cache struct {
 	misses, joins, stales, prefetches, alone atomic.Uint64
 	untold                                   atomic.Uint64 // queries whose network the upstream was not told, since it was told too many
 	saved, unsaved, restored                 atomic.Uint64 // snapshots written, and not; entries that came from one
-	panics                                   atomic.Uint64
-	seldom                                   due.Seldom // a panic is logged
+	panics                                   counter
+	guard                                    rescue.Guard
 	metrics                                  *Metrics
 	log                                      *slog.Logger
 	snapshots                                snapshots
@@ -81,6 +82,7 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	if cache.log == nil {
 		cache.log = slog.Default()
 	}
+	cache.guard.Log, cache.guard.Count = cache.log.With("cache", name), &cache.panics
 	if c.Snapshot != "" && !cache.off {
 		cache.snapshots.path = filepath.Join(c.Snapshot, name+snapshotSuffix)
 	}
@@ -351,11 +353,11 @@ func (c *Cache) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	if c.config.Prefetch.Hits > 0 && !c.off {
 		for range fetchers {
-			wg.Go(func() { c.fetch(ctx) })
+			wg.Go(func() { c.guard.Keep(ctx, c.fetch) })
 		}
 	}
 	if c.snapshots.path != "" {
-		wg.Go(func() { c.saveRegularly(ctx) })
+		wg.Go(func() { c.guard.Keep(ctx, c.saveRegularly) })
 	}
 	<-ctx.Done()
 	c.Close()

@@ -84,3 +84,34 @@ func TestFaultX24Cache(t *testing.T) {
 
 // resolver hides what an upstream can beside Resolve.
 type resolver struct{ message.Resolver }
+
+// What a cache does in the background begins anew.
+func TestFaultX24CacheBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := says(0, "an www.example. 60 IN A 192.0.2.1")
+		config := preset("weir")
+		config.Prefetch.Hits = 1
+		c := New("test", config, resolver{s}, Env{Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { c.Run(ctx); close(ended) }()
+		for range 2 * fetchers {
+			c.fetches <- fetch{size: maxKey + 1} // which only a mistake could be
+		}
+		<-time.After(time.Minute)
+		if s := c.Stats(); s.Panics != 2*fetchers {
+			t.Errorf("%d panics are counted, want %d", s.Panics, 2*fetchers)
+		}
+		var key [maxKey]byte
+		k := appendKey(key[:0], ask("www.example.", dns.TypeA, time.Now()))
+		f := fetch{hash: c.store.hash(k), size: uint16(copy(key[:], k))}
+		f.key = key
+		c.fetches <- f
+		synctest.Wait()
+		if s := c.Stats(); s.Prefetch != 1 {
+			t.Errorf("%d answers are fetched afterwards, want 1", s.Prefetch)
+		}
+		cancel()
+		<-ended
+	})
+}

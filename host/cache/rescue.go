@@ -2,8 +2,7 @@ package cache
 
 import (
 	"context"
-	"runtime/debug"
-	"time"
+	"sync/atomic"
 
 	"github.com/weirdns/weir/host/message"
 )
@@ -11,22 +10,17 @@ import (
 // A panic is a mistake in weir, or in what is behind the cache. It fails the query that met it: those who wait for a flight are told so, rather than to wait
 // for their deadlines, and the flight lands, so that the next who asks begins another one. All locks of the store are released by defer.
 
-// panicLogged is how often a panic is logged with its stack at most; all are counted.
-const panicLogged = time.Minute
+// counter is an atomic.Uint64 as rescue.Guard has it.
+type counter struct{ atomic.Uint64 }
+
+// Inc adds one.
+func (c *counter) Inc() { c.Add(1) }
 
 // rescue is deferred: a panic makes what came an error.
 func (c *Cache) rescue(r *message.Response, err *error) {
 	if v := recover(); v != nil {
-		c.panicked(v)
+		c.guard.Panicked(v)
 		*r, *err = message.Response{}, errPanic
-	}
-}
-
-// panicked counts and logs a panic.
-func (c *Cache) panicked(v any) {
-	c.panics.Add(1)
-	if c.seldom.Due(time.Now(), panicLogged) {
-		c.log.Error("a panic: what met it has failed; further ones are counted, and logged once a minute", "cache", c.name, "panic", v, "stack", string(debug.Stack()))
 	}
 }
 
@@ -34,7 +28,7 @@ func (c *Cache) panicked(v any) {
 func (c *Cache) startNext(t *message.Transaction) (final bool) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.panicked(v)
+			c.guard.Panicked(v)
 			t.Response, t.Err, final = message.Response{}, errPanic, true
 		}
 	}()

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -64,6 +65,36 @@ func TestRFC2308Keys(t *testing.T) {
 		if _, got := c.Cached(ask(tt.qname, tt.qtype, now.now(), tt.change), nil); got != tt.want {
 			t.Errorf("%s: in the cache %t, want %t", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestRFC2308NameError: an NXDOMAIN should answer for all types of its name (RFC 2308 section 5); weir does not follow that: it is kept for the type that was
+// asked, and the upstream is asked for each other type.
+//
+// There are servers that say NXDOMAIN to AAAA for names that have A (RFC 4074 section 4.2): they don't take these names away.
+func TestRFC2308NameError(t *testing.T) {
+	var now clock
+	asked := 0
+	c := open(t, preset("weir"), &server{answer: func(_ context.Context, q *message.Query) (*dns.Msg, error) {
+		asked++
+		if q.Type == dns.TypeAAAA {
+			return respond(q, dns.RcodeNameError, soa), nil
+		}
+		return respond(q, dns.RcodeSuccess, "an www.example. 60 IN A 192.0.2.1"), nil
+	}}, now.now)
+	for range 2 {
+		for _, tt := range []struct {
+			qtype uint16
+			rcode int
+		}{{dns.TypeAAAA, dns.RcodeNameError}, {dns.TypeA, dns.RcodeSuccess}} {
+			q := ask("www.example.", tt.qtype, now.now())
+			if m := unpack(t, q, mustResolve(t, c, q)); m.Rcode != tt.rcode {
+				t.Errorf("%s: got %s, want %s", dns.TypeToString[tt.qtype], dns.RcodeToString[m.Rcode], dns.RcodeToString[tt.rcode])
+			}
+		}
+	}
+	if asked != 2 {
+		t.Errorf("the upstream was asked %d times, want once for each type", asked)
 	}
 }
 

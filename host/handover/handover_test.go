@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -22,6 +23,7 @@ import (
 
 	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/internal/fuzzing"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // pathVariable has the test binary connect to a path, as whatever user it runs.
@@ -45,6 +47,7 @@ type serving struct {
 	sockets []syscall.Conn
 	files   []string
 	refuse  error
+	mine    atomic.Bool // the first offer panics
 
 	mu     sync.Mutex // guards following
 	events []string
@@ -71,11 +74,17 @@ func (p *serving) Offer(context.Context) (o Offer, err error) {
 	}
 	o.Files = p.files
 	p.note("offer")
+	if p.mine.Swap(false) {
+		panic("mine")
+	}
 	return o, nil
 }
 
 func (p *serving) Commit(pid int, kept []string) { p.note(fmt.Sprintf("commit %v", kept)) }
 func (p *serving) Abandon()                      { p.note("abandon") }
+
+// quiet is a guard that nobody hears of.
+func quiet() *rescue.Guard { return &rescue.Guard{Log: slog.New(slog.DiscardHandler)} }
 
 // serve serves p at a path until the test ends. ended is closed when Serve has returned.
 func serve(t *testing.T, p *serving) (path string, ended chan struct{}) {
@@ -89,7 +98,7 @@ func serve(t *testing.T, p *serving) (path string, ended chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer close(ended)
-		s.Serve(ctx, p)
+		s.Serve(ctx, p, quiet())
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return path, ended
@@ -146,7 +155,7 @@ func TestHandOver(t *testing.T) {
 	ended = make(chan struct{})
 	go func() {
 		defer close(ended)
-		next.Serve(t.Context(), second)
+		next.Serve(t.Context(), second, quiet())
 	}()
 	if u, err = Connect(t.Context(), path); err != nil {
 		t.Fatalf("the one that took over: %v", err)
@@ -357,7 +366,7 @@ func TestOtherUser(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.Serve(ctx, p)
+		s.Serve(ctx, p, quiet())
 	}()
 	defer func() { cancel(); <-ended }()
 	for _, tt := range []struct {
@@ -383,6 +392,27 @@ func TestOtherUser(t *testing.T) {
 	if len(p.events) != 2 {
 		t.Errorf("got %q, want an offer for the same user only", p.events)
 	}
+}
+
+// TestFaultX24HandOver: a panic costs a process its hand-over. The one that is asked serves on, has nothing open, and hands over to who asks next.
+func TestFaultX24HandOver(t *testing.T) {
+	p := &serving{sockets: listenMany(t, 1)}
+	p.mine.Store(true)
+	path, ended := serve(t, p)
+	if _, err := Connect(t.Context(), path); err == nil {
+		t.Error("a process got sockets from one that panicked")
+	}
+	p.wants(t, "offer") // which did not end well, so that nothing follows it
+	u, err := Connect(t.Context(), path)
+	if err != nil {
+		t.Fatalf("the next one: %v", err)
+	}
+	defer u.Close()
+	if err := u.Ready(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	p.wants(t, "offer", "commit []")
 }
 
 // FuzzReceive: whatever comes, with whatever descriptors, there is a message or an error, and no descriptor is left open.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weirdns/weir/host/inherit"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // Server is the socket at which a process that serves can be asked to hand over.
@@ -79,8 +80,8 @@ func (s *Server) Socket() syscall.Conn { return s.listener }
 func (s *Server) Path() string { return s.path }
 
 // Serve waits for new processes, and hands over to them, one at a time, until one of them is ready or ctx is done. Then it closes the socket, and removes the file unless it is
-// the new process's.
-func (s *Server) Serve(ctx context.Context, p Process) {
+// the new process's. A panic costs one of them its hand-over; guard tells of it.
+func (s *Server) Serve(ctx context.Context, p Process, guard *rescue.Guard) {
 	stop := context.AfterFunc(ctx, func() { s.listener.Close() }) //nolint:errcheck // which ends Accept
 	defer stop()
 	defer s.Close()
@@ -97,7 +98,9 @@ func (s *Server) Serve(ctx context.Context, p Process) {
 			}
 			continue
 		}
-		if s.handOver(ctx, conn, p) {
+		taken := false
+		guard.Survive(func() { taken = s.handOver(ctx, conn, p) })
+		if taken {
 			return
 		}
 	}
@@ -123,6 +126,12 @@ func (s *Server) handOver(ctx context.Context, conn *net.UnixConn, p Process) bo
 	}
 	s.log.Info("hand-over: a new process asks for the sockets", "process", pid)
 	offer, err := p.Offer(ctx)
+	open := err == nil // the offer: each is followed by Commit or Abandon, after a panic as well
+	defer func() {
+		if open {
+			p.Abandon()
+		}
+	}()
 	if err == nil {
 		err = s.send(c, offer)
 	} else {
@@ -135,12 +144,14 @@ func (s *Server) handOver(ctx context.Context, conn *net.UnixConn, p Process) bo
 		m, err = s.ready(c)
 	}
 	if err != nil {
+		open = false
 		p.Abandon()
 		c.send(message{Error: err.Error()}, helloTimeout) //nolint:errcheck // if it can't be told, it never said that it is ready
 		s.log.Warn("hand-over: the new process did not get ready: this one serves on", "process", pid, "error", err)
 		return false
 	}
 	s.borrowed = s.borrowed || slices.Contains(m.Kept, s.path)
+	open = false
 	p.Commit(pid, m.Kept)
 	c.send(message{Yours: true}, helloTimeout) //nolint:errcheck // it serves whether it hears this or not
 	return true

@@ -13,6 +13,7 @@ import (
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/querylog"
+	"github.com/weirdns/weir/host/share"
 )
 
 // job is one query on its way: the exchange, and the octets that it is made of. Whoever has the job owns everything in it.
@@ -32,6 +33,7 @@ type job struct {
 	// Of a UDP query that waits without a goroutine.
 	listener *Listener
 	socket   *socket
+	share    share.Share
 	out      []byte // the response, until it is sent
 }
 
@@ -81,19 +83,21 @@ func (p *jobs) put(j *job) {
 type quota struct {
 	n       atomic.Int64
 	max     int64
+	shares  *share.Table
 	watched atomic.Bool   // somebody waits for the end of all
 	none    chan struct{} // and is told here; has room for one
 }
 
-func (q *quota) take() bool {
-	if q.n.Add(1) > q.max {
+// take lets a query into the room, if there is a place for one of its client. What is taken goes back by release.
+func (q *quota) take(j *job) (s share.Share, ok bool) {
+	if s, ok = q.shares.Take(j.exchange.Query.Client.Addr(), q.n.Add(1), q.max); !ok {
 		q.n.Add(-1)
-		return false
 	}
-	return true
+	return s, ok
 }
 
-func (q *quota) release() {
+func (q *quota) release(s share.Share) {
+	q.shares.Give(s)
 	if q.n.Add(-1) == 0 && q.watched.Load() {
 		select {
 		case q.none <- struct{}{}:
@@ -193,13 +197,14 @@ func (e *entrance) parse(j *job, msg []byte, whole bool, client netip.AddrPort, 
 func (e *entrance) resolve(ctx context.Context, j *job, path string) (out []byte) {
 	j.exchange.Query.Path = path
 	out, done := e.advance(ctx, j, stepBegin)
-	switch {
-	case done:
+	if done {
 		return out
-	case !e.waiting.take():
+	}
+	s, ok := e.waiting.take(j)
+	if !ok {
 		return e.shed(j)
 	}
-	defer e.waiting.release()
+	defer e.waiting.release(s)
 	return e.complete(ctx, j)
 }
 

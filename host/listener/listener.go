@@ -19,6 +19,8 @@ import (
 	"github.com/weirdns/weir/host/inherit"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/querylog"
+	"github.com/weirdns/weir/host/rescue"
+	"github.com/weirdns/weir/host/share"
 )
 
 const (
@@ -37,6 +39,7 @@ const (
 // Env is what a listener needs of the process around it. The zero value is fit for tests.
 type Env struct {
 	Log     *slog.Logger     // nil: nothing is logged
+	Guard   *rescue.Guard    // for panics of what goes on as long as the listener; nil: one that only logs
 	Metrics *Metrics         // nil: metrics of its own
 	Now     func() time.Time // nil: time.Now
 	Budget  time.Duration    // from a query to its deadline; 0: 1.8 s
@@ -95,6 +98,9 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 	orDefault(&env.Log, slog.New(slog.DiscardHandler))
 	orDefault(&env.Budget, defaultBudget)
 	orDefault(&env.Grace, defaultGrace)
+	if env.Guard == nil {
+		env.Guard = &rescue.Guard{Log: env.Log}
+	}
 	if env.Metrics == nil {
 		env.Metrics = NewMetrics(nil)
 	}
@@ -114,7 +120,7 @@ func New(config Config, index uint16, handler chain.Handler, env Env) (*Listener
 			transport: t, index: index, handler: handler, starter: starter, budget: env.Budget, now: env.Now, injected: injected, log: env.Log.With("listener", config.Address),
 			counters: env.Metrics.of(config.Address, t), queries: env.Queries, optional: optional{
 				jar: env.Cookies, require: config.Cookies == CookiesRequire && t == message.UDP, nsid: []byte(config.NSID),
-			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight), none: make(chan struct{}, 1)},
+			}, maxUDP: config.MaxUDPSize, jobs: &l.jobs, waiting: quota{max: int64(config.MaxInFlight), shares: share.New(), none: make(chan struct{}, 1)},
 		}
 		if t == message.UDP {
 			e.limiter = config.newLimiter(env.Now())
@@ -336,10 +342,12 @@ func (l *Listener) Serve(ctx context.Context) error {
 		all.Go(func() { l.serveQUIC(ctx, work) })
 	}
 	if l.keeper != nil {
-		all.Go(func() { l.followCertificate(ctx) })
+		all.Go(func() { l.env.Guard.Keep(ctx, l.followCertificate) })
 	}
 	if l.jar != nil {
-		all.Go(func() { l.jar.Run(ctx, nil, l.env.Log.With("listener", l.config.Address)) })
+		all.Go(func() {
+			l.env.Guard.Keep(ctx, func(ctx context.Context) { l.jar.Run(ctx, nil, l.env.Log.With("listener", l.config.Address)) })
+		})
 	}
 	<-ctx.Done()
 	for _, e := range []*entrance{l.tcpIn, l.tlsIn} {

@@ -1,13 +1,24 @@
 package listener
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/weirdns/weir/host/internal/testcert"
 	mt "github.com/weirdns/weir/host/message/messagetest"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // spoil leaves among the idle jobs what only a mistake could: whoever takes it panics, where nothing that is about one query can recover.
@@ -116,4 +127,67 @@ func TestFaultX24Connections(t *testing.T) {
 			}
 		}
 	})
+}
+
+// mine panics at the first line of the log with each of some texts.
+type mine struct {
+	slog.Handler
+	texts map[string]*atomic.Int32 // how often each was logged
+	told  chan string              // each of them
+}
+
+func (m mine) Enabled(context.Context, slog.Level) bool { return true }
+
+func (m mine) Handle(ctx context.Context, r slog.Record) error {
+	if n := m.texts[r.Message]; n != nil {
+		first := n.Add(1) == 1
+		m.told <- r.Message
+		if first {
+			panic("mine")
+		}
+	}
+	return m.Handler.Handle(ctx, r)
+}
+
+func (m mine) WithAttrs([]slog.Attr) slog.Handler { return m }
+
+// What follows the files of a listener begins anew after a panic.
+func TestFaultX24Background(t *testing.T) {
+	t.Parallel() // what begins anew does so after a second of the clock
+	const certificate, secrets = "a new certificate is used", "new cookie secrets are used"
+	m := mine{slog.DiscardHandler, map[string]*atomic.Int32{certificate: {}, secrets: {}}, make(chan string, 10)}
+	dir, authority := t.TempDir(), testcert.New(t)
+	config := Config{Address: "127.0.0.1:0", Chain: "main", Protocols: []string{"tls", "quic"}, Cookies: CookiesOn, CookieSecret: filepath.Join(dir, "secret")}
+	write := func(n int) {
+		t.Helper()
+		config.Certificate, config.Key = authority.Write(dir, fmt.Sprintf("dns%d.example", n))
+		if err := os.WriteFile(config.CookieSecret, []byte(fmt.Sprintf("%032x\n", n)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	guard := &rescue.Guard{Log: slog.New(slog.DiscardHandler), Count: prometheus.NewCounter(prometheus.CounterOpts{Name: "panics"})}
+	l, err := New(config, 0, newScript(), Env{Log: slog.New(m), Guard: guard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Serve(ctx) }()
+	for n := range 2 {
+		write(2 + n)
+		for range 2 {
+			<-m.told
+		}
+	}
+	if got := testutil.ToFloat64(guard.Count.(prometheus.Counter)); got != 2 {
+		t.Errorf("%v panics are counted, want 2", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve ended with %v", err)
+	}
 }

@@ -61,13 +61,15 @@ func newConnection(l *Listener, e *entrance, nc net.Conn, addr netip.AddrPort) *
 // serveStreams accepts connections until the deadline of the socket, which Serve sets, and serves each with use. config is that of TLS, nil for
 // none.
 func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *entrance, config *tls.Config, use func(*connection)) {
-	for {
-		nc, addr, err := l.accept(ctx, e)
-		if err != nil {
-			return
+	l.env.Guard.Keep(ctx, func(ctx context.Context) {
+		for {
+			nc, addr, err := l.accept(ctx, e)
+			if err != nil {
+				return
+			}
+			l.serveStream(all, e, nc, addr, config, use)
 		}
-		l.serveStream(all, e, nc, addr, config, use)
-	}
+	})
 }
 
 // serveStream serves a connection on a goroutine of its own, if there is room for it.
@@ -162,13 +164,15 @@ func (c *connection) handle(work context.Context, msg []byte) {
 		c.finished(j)
 		return
 	}
-	if c.inFlight.Load() <= int64(c.listener.config.TCPMaxInFlight) && e.waiting.take() {
-		c.done.Go(func() {
-			defer e.survive()
-			defer e.waiting.release()
-			c.complete(work, j)
-		})
-		return
+	if c.inFlight.Load() <= int64(c.listener.config.TCPMaxInFlight) {
+		if s, ok := e.waiting.take(j); ok {
+			c.done.Go(func() {
+				defer e.survive()
+				defer e.waiting.release(s)
+				c.complete(work, j)
+			})
+			return
+		}
 	}
 	c.flush()
 	c.complete(work, j)

@@ -180,7 +180,8 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 			}
 			out, done := e.begin(j, query, whole, client, arrived)
 			if !done {
-				if e.waiting.take() {
+				if taken, ok := e.waiting.take(j); ok {
+					j.share = taken
 					d.peer(i, &j.peer)
 					l.wait(work, s, j, &batch)
 					j = l.jobs.get()

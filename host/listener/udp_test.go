@@ -97,16 +97,21 @@ func TestShed(t *testing.T) {
 	tcp := r.dial(t, "tcp")
 	send(t, tcp, query(5, "slow.5", false))
 	r.wantWaiting(t, "slow.5.")
-	r.open("slow.1.")
-	if got := receive(t, waiting); idOf(got) != 1 {
-		t.Errorf("got %x", got)
+	for id, name := range []string{1: "slow.1.", 2: "slow.2."} {
+		if name == "" {
+			continue
+		}
+		r.open(name)
+		if got := receive(t, waiting); idOf(got) != uint16(id) {
+			t.Errorf("got %x", got)
+		}
 	}
 	// The place is free once the response is out and its job is put back, which is a moment later.
 	for {
 		send(t, waiting, query(6, "slow.6", false))
 		select {
 		case <-r.waiting:
-			for _, name := range []string{"slow.2.", "slow.5.", "slow.6."} {
+			for _, name := range []string{"slow.5.", "slow.6."} {
 				r.open(name)
 			}
 			return
@@ -115,6 +120,42 @@ func TestShed(t *testing.T) {
 				t.Fatalf("got %x", got)
 			}
 		}
+	}
+}
+
+// TestShedGreedy: a client that fills the room gets three quarters of it, and others are waited for still.
+func TestShedGreedy(t *testing.T) {
+	const room = 16
+	r := start(t, nil, Config{MaxInFlight: room})
+	greedy := r.dial(t, "udp")
+	var names []string
+	for i := range room * 3 / 4 {
+		name := fmt.Sprintf("slow.%d", i)
+		send(t, greedy, query(uint16(i), name, false))
+		names = append(names, name+".")
+	}
+	r.wantWaiting(t, names...)
+	if got := unpack(t, exchange(t, greedy, query(100, "slow.100", true))); got.Rcode != dns.RcodeServerFailure || !strings.Contains(got.String(), "too many queries") {
+		t.Errorf("the greedy one got %v", got)
+	}
+	r.wantMetric(t, 1, "shed_total", "udp")
+	other, err := (&net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("udp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetDeadline(time.Now().Add(limit))
+	send(t, other, query(200, "slow.200", false))
+	r.wantWaiting(t, "slow.200.")
+	for _, name := range append(names, "slow.200.") {
+		r.open(name)
+	}
+	if got := receive(t, other); idOf(got) != 200 {
+		t.Errorf("the other got %x", got)
+	}
+	r.stop()
+	if n := r.udpIn.waiting.shares.Len(); n != 0 {
+		t.Errorf("%d queries are still counted", n)
 	}
 }
 

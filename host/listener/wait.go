@@ -12,8 +12,9 @@ import (
 // query, and sends the response. It has been taken into the quota, until then. batch is that of the present goroutine.
 func (l *Listener) wait(ctx context.Context, s *socket, j *job, batch *message.Batch) {
 	if l.udpIn.starter == nil {
+		taken := j.share
 		go func() {
-			defer l.udpIn.waiting.release()
+			defer l.udpIn.waiting.release(taken)
 			defer l.udpIn.survive()
 			l.answer(s, j, l.udpIn.complete(ctx, j))
 		}()
@@ -38,8 +39,9 @@ func (l *Listener) goOn(j *job) {
 	if b := j.exchange.Batch; b != nil {
 		b.Add(j.socket, j)
 	} else {
+		taken := j.share
 		l.answer(j.socket, j, out)
-		l.udpIn.waiting.release()
+		l.udpIn.waiting.release(taken)
 	}
 }
 
@@ -61,9 +63,9 @@ func (s *socket) Send(held []any) {
 	lot.Put()
 	for _, h := range held {
 		j := h.(*job)
-		l := j.listener
+		l, taken := j.listener, j.share
 		l.jobs.put(j)
-		l.udpIn.waiting.release()
+		l.udpIn.waiting.release(taken)
 	}
 }
 

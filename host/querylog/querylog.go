@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // Formats of a line.
@@ -102,6 +103,7 @@ type Log struct {
 	dropped atomic.Uint64
 
 	written prometheus.Counter
+	guard   rescue.Guard
 }
 
 // New makes a log with lines in the given format, JSON or CoreDNS. path is that of the file, empty for standard output. reg may be nil.
@@ -114,8 +116,10 @@ func New(path, format string, reg prometheus.Registerer, log *slog.Logger) *Log 
 		l.ring[i].turn.Store(uint64(i))
 	}
 	l.written = prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_querylog_lines_total", Help: "Queries written to the log of queries."})
+	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_querylog_panics_total", Help: "Panics; each cost the line of a query at most."})
+	l.guard.Log, l.guard.Count = log, panics
 	if reg != nil {
-		reg.MustRegister(l.written, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		reg.MustRegister(l.written, panics, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "weir_querylog_dropped_total", Help: "Queries that are missing in the log of queries, since it did not take them in time.",
 		}, func() float64 { return float64(l.dropped.Load()) }))
 	}
@@ -192,7 +196,8 @@ func (l *Log) Run(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.write(ctx, l.out)
+		w := &writer{out: l.out, log: l}
+		l.guard.Keep(ctx, w.run)
 	}()
 	<-ctx.Done()
 	select {
@@ -202,9 +207,9 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// write is the loop of Run. It closes out at its end.
-func (l *Log) write(ctx context.Context, out io.WriteCloser) {
-	w := &writer{out: out, log: l}
+// run writes until ctx is done, and closes the file then.
+func (w *writer) run(ctx context.Context) {
+	l := w.log
 	tick := time.NewTimer(gather)
 	defer tick.Stop()
 	for {
@@ -264,12 +269,7 @@ type writer struct {
 func (w *writer) drain() {
 	l := w.log
 	for l.pending() {
-		s := &l.ring[l.tail%ringSize]
-		w.lines = l.append(w.lines, &s.entry)
-		s.entry = Entry{}
-		s.turn.Store(l.tail + ringSize)
-		l.tail++
-		w.count++
+		l.guard.Survive(w.take)
 		if len(w.lines) >= writeAt {
 			w.flush()
 		}
@@ -279,6 +279,23 @@ func (w *writer) drain() {
 		l.log.Warn("log of queries: it did not take all queries in time", "missing", dropped-w.dropped)
 		w.dropped = dropped
 	}
+}
+
+// take makes a line of the next entry, which is there. An entry that makes it panic is gone, and counted as missing.
+func (w *writer) take() {
+	l := w.log
+	s := &l.ring[l.tail%ringSize]
+	before := w.count
+	defer func() {
+		s.entry = Entry{}
+		s.turn.Store(l.tail + ringSize)
+		l.tail++
+		if w.count == before {
+			l.dropped.Add(1)
+		}
+	}()
+	w.lines = l.append(w.lines, &s.entry)
+	w.count++
 }
 
 func (w *writer) flush() {

@@ -127,6 +127,8 @@ func (t *Table) reload(ctx context.Context) error {
 
 // load reads the source and takes it, with t.mu held.
 func (t *Table) load(ctx context.Context) error {
+	t.failed = true // and stale, if a panic ends it
+	defer func() { t.stale.Store(t.failed && ctx.Err() == nil) }()
 	var s Snapshot
 	var list file
 	var files []file
@@ -146,7 +148,6 @@ func (t *Table) load(ctx context.Context) error {
 		s, files, err = loadZone(ctx, t.path, t.origin, t.limit, t.apex())
 	}
 	t.files, t.failed = files, err != nil
-	t.stale.Store(err != nil && ctx.Err() == nil)
 	if err != nil {
 		return err
 	}

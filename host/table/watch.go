@@ -101,15 +101,19 @@ func (w *watch) concerns(e fsnotify.Event) bool {
 
 // check reads the source if it changed, or in any case.
 func (w *watch) check(ctx context.Context, force bool) {
-	t := w.table
-	t.mu.Lock()
-	if force || slices.ContainsFunc(t.files, file.changed) {
-		_ = t.reload(ctx) // it is in the log
-	}
-	t.mu.Unlock()
+	w.table.check(ctx, force)
 	w.follow() // links may lead elsewhere, and other files be included
 	if w.checked != nil {
 		w.checked()
+	}
+}
+
+// check reads the source if it changed, or in any case.
+func (t *Table) check(ctx context.Context, force bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock() // after a panic as well, for then Run is called again
+	if force || slices.ContainsFunc(t.files, file.changed) {
+		_ = t.reload(ctx) // it is in the log
 	}
 }
 
@@ -126,14 +130,12 @@ func (w *watch) follow() {
 			want = append(want, dir)
 		}
 	}
-	w.table.mu.Lock()
-	for _, f := range w.table.files {
+	for _, f := range w.table.read() {
 		add(filepath.Clean(f.path))
 		if target, err := filepath.EvalSymlinks(f.path); err == nil {
 			add(target)
 		}
 	}
-	w.table.mu.Unlock()
 	have := w.dirs.WatchList()
 	for _, dir := range want {
 		if !slices.Contains(have, dir) {
@@ -145,6 +147,13 @@ func (w *watch) follow() {
 			_ = w.dirs.Remove(dir) // it may be gone
 		}
 	}
+}
+
+// read is which files were read the last time. The slice is not changed any more.
+func (t *Table) read() []file {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.files
 }
 
 // hasFailed reports whether the source was refused the last time.

@@ -50,7 +50,7 @@ type Config struct {
 	// Probe is the query that a probe asks: NAME TYPE, and "rd" to have RD set. Default ". NS".
 	Probe string `koanf:"probe"`
 	// MaxConcurrent limits the queries that wait for this group, so that servers that say nothing don't take the room of those that do. 0 means
-	// the default, 1024, a quarter of what a listener waits for; -1 means that there is no limit.
+	// the default, 1024, a quarter of what a listener waits for; -1 means that there is no limit. One client gets three quarters of it at most.
 	MaxConcurrent int `koanf:"max_concurrent"`
 	// OverLimit is what a query above MaxConcurrent gets: "refused", a REFUSED response with an Extended DNS Error (the
 	// default), or "stale", which counts as no response, so that a cache in front answers with stale data if it has some.
@@ -97,6 +97,9 @@ type Config struct {
 	// has, and servers that the public can reach are not asked for the zones that each network has for itself; "answer", weir answers for all of them;
 	// or "forward", the servers are asked for all but resolver.arpa. The host sees to it.
 	SpecialNames string `koanf:"special_names"`
+	// ANY is what becomes of queries of type ANY over UDP: "forward" (the default), or "minimal", weir answers with an HINFO record (RFC 8482 section 4.2),
+	// which is of no use to who wants to have large answers sent to somebody else. The host sees to it.
+	ANY string `koanf:"any"`
 	// Private marks the servers as part of a private network. The host sees to what that means.
 	Private bool `koanf:"private"`
 	// Cache names the cache in front of the group. The host sees to it.
@@ -114,6 +117,12 @@ const (
 	SpecialAuto    = "auto"
 	SpecialAnswer  = "answer"
 	SpecialForward = "forward"
+)
+
+// The values of Config.ANY.
+const (
+	ANYForward = "forward"
+	ANYMinimal = "minimal"
 )
 
 // presets are the defaults. Those of CoreDNS are from its plugin/forward and plugin/pkg/proxy.
@@ -156,6 +165,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.ClientSubnet, "strip")
 	fill(&c.Norecurse, NorecurseRefuse)
 	fill(&c.SpecialNames, SpecialAuto)
+	fill(&c.ANY, ANYForward)
 	return c
 }
 
@@ -241,6 +251,7 @@ func (c Config) Validate(policy Policy) error {
 	oneOf("case", c.Case, "keep", "random")
 	oneOf("norecurse", c.Norecurse, NorecurseRefuse, NorecurseForward)
 	oneOf("special_names", c.SpecialNames, SpecialAuto, SpecialAnswer, SpecialForward)
+	oneOf("any", c.ANY, ANYForward, ANYMinimal)
 	for _, d := range []struct {
 		key   string
 		value time.Duration

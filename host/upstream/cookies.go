@@ -78,7 +78,7 @@ func (k *socket) bake(now time.Time) {
 
 // showCookie appends the cookies to the query of t, after what build has made of it, in the place of those for another socket.
 func (t *try) showCookie(k *socket) {
-	if !k.cookies || !t.edns {
+	if !k.cookies || !t.edns || t.bare {
 		return
 	}
 	t.out = binary.BigEndian.AppendUint16(t.out[:t.plain], message.OptionCookie)
@@ -97,11 +97,14 @@ func (t *try) showCookie(k *socket) {
 	binary.BigEndian.PutUint16(t.out, uint16(len(t.out)-2))
 }
 
+// baked reports whether the query shows a cookie.
+func (t *try) baked() bool { return len(t.out) > t.plain }
+
 // checkCookie looks at the cookie in a UDP response that is right otherwise. One that is malformed, or has not our client cookie, is no response
 // (RFC 7873 section 5.3). One without a cookie, from a server that had one for us, may be forged.
 func (t *try) checkCookie() outcomeKind {
 	k := t.socket
-	if !k.cookies || !t.edns {
+	if !t.baked() {
 		return outcomeResponse
 	}
 	option, ok := findCookie(t.in[len(t.response.Message):t.size])

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -199,6 +200,99 @@ func TestRFC7873BadCookie(t *testing.T) {
 			})
 		})
 	}
+}
+
+// formerr makes FORMERR, with nothing but its OPT, of a query.
+func formerr(query []byte) []byte {
+	m, response := new(dns.Msg), new(dns.Msg)
+	if err := m.Unpack(query); err != nil {
+		panic(err)
+	}
+	response.SetRcode(m, dns.RcodeFormatError)
+	response.SetEdns0(1232, false)
+	octets, err := response.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return octets
+}
+
+// TestRFC7873FormatError: a server should ignore a cookie that it does not know (section 5.2.1); one that says FORMERR instead is asked once more without
+// it, and not shown one for ten minutes when that has helped.
+func TestRFC7873FormatError(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		without func(query []byte) [][]byte // what it says to a query without a cookie
+		want    string
+		packets []int // of queries one after the other
+		known   bool  // for a server that takes no cookie
+	}{
+		{"to a cookie", func(query []byte) [][]byte { return [][]byte{answer(query, ip1)} }, "NOERROR " + ip1, []int{2, 1, 1}, true},
+		{"to everything", func(query []byte) [][]byte { return [][]byte{formerr(query)} }, "FORMERR", []int{2, 2, 2}, false},
+		{"to a cookie, and silence", func([]byte) [][]byte { return nil }, "FORMERR", nil, false},
+		{"to a cookie, and to EDNS", noEDNS, "NOERROR " + ip1, []int{3, 1, 1}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newFakeNet(ip1)
+			one := n.server(ip1)
+			one.set(func(s *fakeServer) {
+				s.answer = func(query []byte) [][]byte {
+					if shownIn(query) != nil {
+						return [][]byte{formerr(query)}
+					}
+					return tt.without(query)
+				}
+			})
+			bubble(t, n, Config{Servers: []string{ip1}, Transport: "udp", Cookies: true}, func(t *testing.T, g *Group) {
+				seen := 0
+				for i, want := range tt.packets {
+					if got, took := timed(t, g); got != tt.want || took != 0 {
+						t.Errorf("query %d: got %q in %v, want %q at once", i, got, took, tt.want)
+					}
+					if got := one.seen() - seen; got != want {
+						t.Errorf("query %d: %d packets, want %d", i, got, want)
+					}
+					seen = one.seen()
+				}
+				if tt.packets == nil {
+					if got, took := timed(t, g); got != tt.want || took > budget {
+						t.Errorf("got %q in %v, want %q within the budget", got, took, tt.want)
+					}
+				}
+				if got := g.Stats()[0].NoCookie; got != tt.known {
+					t.Errorf("the server is known to take no cookie: %v, want %v", got, tt.known)
+				}
+				if tt.known {
+					<-time.After(quirkMemory)
+					if timed(t, g); one.seen() != seen+2 {
+						t.Errorf("after 10 minutes: %d packets, want 2, with a cookie again", one.seen()-seen)
+					}
+				}
+			})
+		})
+	}
+	t.Run("forged, for a server that knows cookies", func(t *testing.T) {
+		n := newFakeNet(ip1)
+		var c cookieServer
+		forged := false
+		c.install(n.server(ip1), func(query, shown []byte) [][]byte {
+			if forged {
+				return [][]byte{formerr(query)}
+			}
+			return [][]byte{withCookie(answer(query, ip1), shown[:cookie.ClientSize], []byte("-server-"))}
+		})
+		bubble(t, n, Config{Servers: []string{ip1}, Cookies: true}, func(t *testing.T, g *Group) {
+			timed(t, g)
+			c.take()
+			forged = true
+			if got, _ := timed(t, g); got != "NOERROR "+ip1 {
+				t.Errorf("got %q, want the answer over TCP", got)
+			}
+			if shown, conns := c.take(); len(shown) != 2 || conns != 1 || g.Stats()[0].NoCookie {
+				t.Errorf("%d messages, %d of them over TCP, and no cookies any more: %v; want 2, 1 and false", len(shown), conns, g.Stats()[0].NoCookie)
+			}
+		})
+	})
 }
 
 // TestRFC7873Spoofed: a response with another client cookie than that shown, or a cookie of no possible size, is no response, and the right one is waited

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/share"
 )
 
 const (
@@ -44,11 +45,12 @@ type exchange struct {
 	end         time.Time      // of the time for the query
 	slot        int            // of the socket for the first try
 
-	used      int       // of tries
-	limit     int       // tries allowed, without those that follow a response
-	started   int       // tries so far, without those that follow a response
-	next      time.Time // when the next try is due
-	overTCP   bool      // UDP is not trusted any more
+	share     share.Share // of its client, that it gives back
+	used      int         // of tries
+	limit     int         // tries allowed, without those that follow a response
+	started   int         // tries so far, without those that follow a response
+	next      time.Time   // when the next try is due
+	overTCP   bool        // UDP is not trusted any more
 	purpose   purpose
 	loop      bool // what a server is asked comes back to weir
 	truncated bool // a server has said TC
@@ -214,13 +216,13 @@ func (x *exchange) leave() {
 	if tell {
 		x.owed-- // that of the exchange which has not ended
 	}
-	g, last := x.group, x.settle()
+	g, sh, last := x.group, x.share, x.settle()
 	x.mu.Unlock()
 	if last {
 		x.free()
 	}
 	if tell {
-		g.left()
+		g.left(sh)
 		t.Done()
 	}
 }
@@ -263,7 +265,7 @@ func (x *exchange) begin(now time.Time) {
 			over = TCP
 		}
 	}
-	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), tcpOnly: x.purpose == forTCP})
+	x.send(s, now, wait, manner{over: over, edns: !quirk(&s.noEDNS, now), bare: x.group.secret != nil && quirk(&s.noCookie, now), tcpOnly: x.purpose == forTCP})
 }
 
 // follow sends the query to the server of t in another way, because of what it said. It reports whether it could.

@@ -34,6 +34,7 @@ type fakeServer struct {
 	noTCP   bool                        // TCP connections only
 	lose    int                         // packets to lose from now on
 	answer  func(query []byte) [][]byte // instead of the IP
+	forward func(query []byte) []byte   // the same over UDP, on a goroutine for each query
 	stream  func(end net.Conn, nth int) // instead of everything, for TCP connections, of which it is told the number
 	streams int
 	queries []time.Time
@@ -176,7 +177,7 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 		if s.lose > 0 && !probe {
 			s.lose--
 		}
-		refused, answers := s.refused, s.answer
+		refused, answers, forward := s.refused, s.answer, s.forward
 		s.mu.Unlock()
 		switch {
 		case refused && delay == 0:
@@ -185,6 +186,14 @@ func (s *fakeServer) serve(network string, end net.Conn, client *fakeConn, sourc
 		case refused:
 			client.refuse()
 		case quiet:
+			continue
+		}
+		if forward != nil {
+			go func() {
+				if msg := forward(query); msg != nil {
+					end.Write(msg)
+				}
+			}()
 			continue
 		}
 		messages := [][]byte{answer(query, s.ip)}

@@ -17,6 +17,8 @@ import (
 	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/rescue"
+	"github.com/weirdns/weir/host/share"
 )
 
 // Env is what a group needs from around it. The zero value is good for use.
@@ -74,8 +76,9 @@ type Group struct {
 	made       atomic.Uint32             // exchanges
 	loopProbes atomic.Int32              // on their way
 	overLimit  prometheus.Counter
-	panics     prometheus.Counter
-	seldom     due.Seldom // a panic is logged
+	overShare  prometheus.Counter
+	shares     *share.Table
+	guard      rescue.Guard
 
 	changing    sync.Mutex       // guards following, and changes of servers
 	configured  []target         // where locations are, as far as that is known
@@ -120,8 +123,9 @@ func New(name string, c Config, env Env) (*Group, error) {
 		g.secret = cookie.NewSecret()
 	}
 	g.waiting = g.metrics.inFlight(name)
-	g.overLimit = g.metrics.overLimit.WithLabelValues(name)
-	g.panics = g.metrics.panics.WithLabelValues(name)
+	g.overLimit, g.overShare = g.metrics.overLimit.WithLabelValues(name), g.metrics.overShare.WithLabelValues(name)
+	g.shares = share.New()
+	g.guard.Log, g.guard.Count = g.log, g.metrics.panics.WithLabelValues(name)
 	g.dialer = dialer{dial: env.Dial, log: g.log}
 	if env.Dial == nil {
 		g.dialer.dial = Dial
@@ -231,23 +235,26 @@ func newWaiter() *waiter {
 func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *exchange {
 	t.Response, t.Err = message.Response{Upstream: message.None}, nil
 	waiting := g.waiting.Add(1)
-	if g.maxConcurrent > 0 && waiting > g.maxConcurrent {
-		g.left()
-		t.Response, t.Err = g.refuse(t.Query, t.Dst)
-		return nil
+	var sh share.Share
+	if g.maxConcurrent > 0 && waiting > g.maxConcurrent/2 {
+		var ok bool
+		if sh, ok = g.squeeze(t, waiting); !ok {
+			g.left(sh)
+			return nil
+		}
 	}
 	if t.Err = ctx.Err(); t.Err != nil {
-		g.left()
+		g.left(sh)
 		return nil
 	}
 	if g.ended.Load() {
-		g.left()
+		g.left(sh)
 		t.Err = ErrClosed
 		return nil
 	}
 	now := t.Batch.Now()
 	if g.loopProbes.Load() != 0 && g.cameBack(t.Query, now) {
-		g.left()
+		g.left(sh)
 		t.Response.SetRCODE(t.Dst, t.Query, message.REFUSED)
 		t.Response.EDE, t.Response.Silent = loopEDE, true
 		return nil
@@ -261,6 +268,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	}
 	x := g.exchange()
 	x.refs.Store(refs)
+	x.share = sh
 	servers := *g.servers.Load()
 	x.servers = g.order(x.servers[:0], servers, &x.random, now)
 	switch {
@@ -277,7 +285,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	for range refs {
 		x.release()
 	}
-	g.left()
+	g.left(sh)
 	return nil
 }
 
@@ -285,14 +293,17 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 func (g *Group) exchange() *exchange {
 	x := g.exchanges.Get().(*exchange)
 	x.refs.Store(1)
-	x.used, x.purpose = 0, forQuery
+	x.used, x.purpose, x.share = 0, forQuery, share.Share{}
 	return x
 }
 
-// entered and left count a query that waits for the group.
+// entered and left count a query that waits for the group. sh is what it has taken of the share of its client.
 func (g *Group) entered() { g.waiting.Add(1) }
 
-func (g *Group) left() { g.waiting.Add(-1) }
+func (g *Group) left(sh share.Share) {
+	g.waiting.Add(-1)
+	g.shares.Give(sh)
+}
 
 // refuse answers a query above max_concurrent.
 func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
@@ -301,12 +312,17 @@ func (g *Group) refuse(q *message.Query, dst []byte) (message.Response, error) {
 		q.Trace.Add(message.Step{Part: "upstream " + g.name, Event: "refused"}, "%d queries wait already, as many as {upstream.%s.max_concurrent} allows",
 			g.maxConcurrent, g.name)
 	}
+	return g.turnAway(q, dst, overEDE)
+}
+
+// turnAway answers a query that there is no room for, as over_limit says.
+func (g *Group) turnAway(q *message.Query, dst, ede []byte) (message.Response, error) {
 	if g.overStale {
 		return message.Response{Upstream: message.None}, ErrBusy
 	}
 	var r message.Response
 	r.SetRCODE(dst, q, message.REFUSED)
-	r.EDE, r.Silent = overEDE, true
+	r.EDE, r.Silent = ede, true
 	return r, nil
 }
 
@@ -353,26 +369,12 @@ func (g *Group) start(f func(ctx context.Context)) bool {
 
 // survive calls f, and reports whether it returned: there was no panic.
 func (g *Group) survive(f func(ctx context.Context)) (returned bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			g.panicked(v)
-		}
-	}()
-	f(g.ctx)
-	return true
+	return g.guard.Survive(func() { f(g.ctx) })
 }
 
 // keep is start for what goes on until the end of the group: after a panic, and a moment, it begins anew.
 func (g *Group) keep(f func(ctx context.Context)) {
-	g.start(func(ctx context.Context) {
-		for !g.survive(f) {
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	g.start(func(ctx context.Context) { g.guard.Keep(ctx, f) })
 }
 
 // sweep closes idle sockets that are spent.
@@ -438,6 +440,7 @@ type Stats struct {
 	Connections int           // that are open, or being opened
 	NoEDNS      bool          // is asked without EDNS
 	NoCase      bool          // does not keep the case of the QNAME
+	NoCookie    bool          // is asked without a cookie
 	NoTCP       bool          // responds over UDP, and not over TCP when that is needed
 }
 
@@ -451,7 +454,7 @@ func (g *Group) Stats() []Stats {
 		s.mu.Unlock()
 		stats = append(stats, Stats{
 			Server: s.addr, Transport: s.transport, Up: !s.down.Load(), Fails: int(s.fails.Load()), RTT: time.Duration(s.rtt.Load()),
-			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now), NoTCP: s.tcp.down.Load(),
+			InFlight: int(s.inFlight.Load()), Connections: connections, NoEDNS: quirk(&s.noEDNS, now), NoCase: quirk(&s.noCase, now), NoCookie: quirk(&s.noCookie, now), NoTCP: s.tcp.down.Load(),
 		})
 	}
 	return stats

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/share"
 )
 
 const (
@@ -149,7 +150,7 @@ func (g *Group) ask(s *server, q *message.Query, what purpose) {
 	if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
 		<-w.done // soon after the end of Run, since that ends the exchange
 	} else {
-		g.left()
+		g.left(share.Share{})
 	}
 	g.waiters.Put(w)
 }

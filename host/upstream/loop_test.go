@@ -3,6 +3,7 @@ package upstream
 import (
 	"encoding/binary"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,14 +29,27 @@ func comesBack(t *testing.T, s *fakeServer, g *Group, mangle func(name []byte)) 
 				mangle(msg[12 : 12+len(q.Name)])
 				q.Parse(msg)
 			}
-			r, err := g.Resolve(t.Context(), q, nil)
-			if err != nil {
-				return nil
+			if response := through(t, g, msg); response != nil {
+				return [][]byte{response}
 			}
-			binary.BigEndian.PutUint16(r.Message, q.ID)
-			return [][]byte{r.Finish(q, 1232)}
+			return nil
 		}
 	})
+}
+
+// through is what a server answers that has asked g what it was asked; nil if nothing came of it.
+func through(t *testing.T, g *Group, msg []byte) []byte {
+	q := new(message.Query)
+	if _, ok := q.Parse(msg); !ok {
+		t.Errorf("a query that is not one: %x", msg)
+		return nil
+	}
+	r, err := g.Resolve(t.Context(), q, nil)
+	if err != nil {
+		return nil
+	}
+	binary.BigEndian.PutUint16(r.Message, q.ID)
+	return r.Finish(q, 1232)
 }
 
 // TestForwardingLoop: a server forwards to weir. The query ends with an error that says so, after the time of one try and a moment of grace, and goes to
@@ -177,5 +191,60 @@ func TestLoopProbeIsSecret(t *testing.T) {
 	long := query(t, strings.Repeat(strings.Repeat("a", 62)+".", 3)+strings.Repeat("b", 40)+".", message.TypeA)
 	if newLoopProbe(long) != nil {
 		t.Errorf("a name of more than 255 octets")
+	}
+}
+
+// TestForwardingLoopWithoutCache: where no cache is in front of the group, nothing holds back the question that waits already when it comes back, so that it goes round.
+// If that is fast, max_concurrent ends it, and if it is slow the probe: the query ends with an error, after a bounded number of packets, nothing is left behind, and
+// the group answers again as soon as the server does not forward to weir any more.
+func TestForwardingLoopWithoutCache(t *testing.T) {
+	const most = 30 // queries that wait for the group
+	for _, tt := range []struct {
+		name    string
+		delay   time.Duration // of the server
+		want    []string      // one of these
+		took    time.Duration // at most
+		packets int
+	}{
+		{"fast", 0, []string{"REFUSED"}, 0, most},
+		{"slow", 20 * time.Millisecond, []string{ErrLoop.Error(), "REFUSED"}, time.Second, 200 * most}, // no place takes more than one in 20 ms, and after the time of the last query there are none
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newFakeNet(ip1)
+			synctest.Test(t, func(t *testing.T) {
+				g := group(t, Config{Servers: []string{ip1}, MaxFails: -1, MaxConcurrent: most}, Env{Dial: n.dial, Log: slog.New(slog.DiscardHandler)})
+				t.Cleanup(func() { <-time.After(time.Minute) })
+				s := n.server(ip1)
+				s.set(func(s *fakeServer) {
+					s.forward = func(msg []byte) []byte {
+						<-time.After(tt.delay)
+						return through(t, g, msg)
+					}
+				})
+				for i := range 3 {
+					q := query(t, "www.test.", message.TypeA)
+					q.Deadline = time.Now().Add(budget)
+					start, before := time.Now(), packets(s)
+					if got := ask(t, g, q); !slices.Contains(tt.want, got) {
+						t.Errorf("query %d: got %q, want one of %q", i, got, tt.want)
+					}
+					if took := time.Since(start); took > tt.took {
+						t.Errorf("query %d took %v, want %v at most", i, took, tt.took)
+					}
+					<-time.After(2 * budget)
+					synctest.Wait()
+					if seen := packets(s) - before; seen > tt.packets {
+						t.Errorf("query %d: %d packets to the server, want %d at most", i, seen, tt.packets)
+					}
+					if left := g.waiting.Load(); left != 0 {
+						t.Errorf("query %d: %d queries still wait", i, left)
+					}
+				}
+				s.set(func(s *fakeServer) { s.forward = nil })
+				if got, _ := timed(t, g); got != "NOERROR "+ip1 {
+					t.Errorf("without the loop: got %q, want an answer", got)
+				}
+			})
+		})
 	}
 }

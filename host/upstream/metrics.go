@@ -16,6 +16,7 @@ type Metrics struct {
 	waiting map[string]*atomic.Int64 // by group
 
 	overLimit  *prometheus.CounterVec
+	overShare  *prometheus.CounterVec
 	panics     *prometheus.CounterVec
 	failures   *prometheus.CounterVec
 	mismatches *prometheus.CounterVec
@@ -33,6 +34,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		tallies: make(map[labels]*tally), waiting: make(map[string]*atomic.Int64),
 		overLimit:  counter("over_limit_total", "Queries above max_concurrent.", "upstream"),
+		overShare:  counter("over_share_total", "Queries refused since their clients had taken their share of max_concurrent.", "upstream"),
 		panics:     counter("panics_total", "Panics; each cost the query or the connection that met it.", "upstream"),
 		failures:   counter("failures_total", "Tries without a response, by cause.", "upstream", "server", "cause"),
 		mismatches: counter("mismatches_total", "Messages received that do not match a query.", "upstream", "server"),
@@ -114,6 +116,7 @@ func (m *Metrics) forget(group, server string) {
 // forgetGroup drops the metrics of a group that is gone, but for those of its servers.
 func (m *Metrics) forgetGroup(group string) {
 	m.overLimit.DeleteLabelValues(group)
+	m.overShare.DeleteLabelValues(group)
 	m.panics.DeleteLabelValues(group)
 	m.mu.Lock()
 	defer m.mu.Unlock()

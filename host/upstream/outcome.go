@@ -135,6 +135,11 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 		x.held = t
 		return !x.untell(t, now)
 
+	case t.baked() && r.RCODE == message.FORMERR && len(r.Message) < t.size:
+		// It knows EDNS, for there is an OPT in it, and may not take an option that it does not know, as it should (RFC 6891 section 6.1.2).
+		x.held = t
+		return !x.follow(t, now, manner{over: UDP, edns: true, bare: true})
+
 	case t.edns && refusesEDNS(r.RCODE) && len(r.Message) == t.size:
 		// No OPT in it: a server that knows EDNS has one (RFC 6891 section 7), and then means something else.
 		x.held = t
@@ -143,6 +148,9 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	case !t.edns && x.held != nil && x.held.server == s && !refusesEDNS(r.RCODE):
 		// Two responses that match have shown it. A forger would have to guess both.
 		s.noEDNS.Store(int64(due.At(now.Add(quirkMemory))))
+
+	case t.bare && x.held != nil && x.held.server == s && x.held.baked() && r.RCODE != message.FORMERR:
+		s.noCookie.Store(int64(due.At(now.Add(quirkMemory)))) // two responses, as above
 	}
 	return true
 }

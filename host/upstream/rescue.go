@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"runtime/debug"
 	"time"
 
 	"github.com/weirdns/weir/host/message"
@@ -11,24 +10,13 @@ import (
 // group's goroutines recovers, see Group.start; the work for a query recovers with the lock of its exchange held, see exchange.rescue, for by then others
 // wait for that lock. All other locks are released by defer wherever octets from outside are read under them.
 
-// panicLogged is how often a panic is logged with its stack at most; all are counted.
-const panicLogged = time.Minute
-
-// panicked counts and logs a panic.
-func (g *Group) panicked(v any) {
-	g.panics.Inc()
-	if g.seldom.Due(time.Now(), panicLogged) {
-		g.log.Error("a panic: what met it has failed; further ones are counted, and logged once a minute", "panic", v, "stack", string(debug.Stack()))
-	}
-}
-
 // rescue is deferred where mu is held: a panic ends the query with ErrPanic. The exchange is not used for another one, since nobody knows who has its tries.
 func (x *exchange) rescue() {
 	v := recover()
 	if v == nil {
 		return
 	}
-	x.group.panicked(v)
+	x.group.guard.Panicked(v)
 	x.refs.Add(1)
 	if x.ended {
 		return
@@ -47,7 +35,7 @@ func (x *exchange) rescue() {
 // malformed is deferred where octets of a server are read: a message that makes weir panic is like one that is malformed, which is the outcome given.
 func (t *try) malformed(kind *outcomeKind, outcome outcomeKind) {
 	if v := recover(); v != nil {
-		t.server.group.panicked(v)
+		t.server.group.guard.Panicked(v)
 		t.problem, *kind = ErrPanic, outcome
 	}
 }

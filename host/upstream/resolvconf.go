@@ -121,23 +121,28 @@ func (g *Group) watch(ctx context.Context) {
 	go func() {
 		defer close(forwarded)
 		defer watcher.Close() // its goroutine ends with it
-		for {
-			select {
-			case <-watcher.Events:
-			case <-watcher.Errors: //nolint:errcheck // events were lost, perhaps; reading the file tells
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case changes <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-		}
+		g.guard.Keep(ctx, func(ctx context.Context) { forward(ctx, watcher, changes) })
 	}()
 	g.follow(ctx, changes)
 	cancel()
 	<-forwarded
+}
+
+// forward makes changes of what a watcher says, until ctx is done.
+func forward(ctx context.Context, watcher *fsnotify.Watcher, changes chan<- struct{}) {
+	for {
+		select {
+		case <-watcher.Events:
+		case <-watcher.Errors: //nolint:errcheck // events were lost, perhaps; reading the file tells
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case changes <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // watchFile watches the directory of a file, since files are replaced, not written; and that of the file behind a symbolic link, as

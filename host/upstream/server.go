@@ -18,7 +18,7 @@ const (
 	rttHalfLife = 30 * time.Second
 	// rttMax bounds the smoothed round trip time, and with it how long a server that came back is held to be slow.
 	rttMax = 2 * time.Second
-	// quirkMemory is how long a server that can't do EDNS, or does not keep the case of names, is remembered for that.
+	// quirkMemory is how long a server that can't do EDNS, does not keep the case of names, or takes no cookie, is remembered for that.
 	quirkMemory = 10 * time.Minute
 )
 
@@ -39,6 +39,7 @@ type server struct {
 	dialTime atomic.Int64 // smoothed duration of opening a connection in nanoseconds, half of its limit if that was too short, 0 while unknown
 	noEDNS   atomic.Int64 // due.Moment until which queries go without EDNS
 	noCase   atomic.Int64 // due.Moment until which the server is known not to keep the case of the QNAME
+	noCookie atomic.Int64 // due.Moment until which queries go without a cookie
 
 	loop    loopDetector
 	cookies cookieJar
@@ -130,7 +131,7 @@ func (s *server) fail(t *try, cause int, problem error, waited time.Duration, no
 	s.group.wakeHealth()
 }
 
-// quirk reports whether the time in until, one of noEDNS and noCase, is still to come.
+// quirk reports whether the time in until, one of noEDNS, noCase and noCookie, is still to come.
 func quirk(until *atomic.Int64, now time.Time) bool {
 	t := until.Load()
 	return t != 0 && int64(due.At(now)) < t

@@ -80,6 +80,7 @@ type try struct {
 type manner struct {
 	over   Transport // never Auto
 	edns   bool
+	bare   bool // without a cookie, even if the group shows some
 	again  bool // because a connection broke, or the server wanted another cookie
 	forget bool // because there was no cookie in the response over UDP
 	// tcpOnly: it is over TCP because of a response over UDP, or to probe TCP. What becomes of it says nothing about the server otherwise.

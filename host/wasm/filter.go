@@ -242,7 +242,8 @@ func (f *Filter) fill() error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	made := make(chan *instance, missing)
 	for range missing {
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer f.runtime.rescue(&err)
 			i, _, err := f.newInstance()
 			if err == nil {
 				made <- i

@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/chain"
 	"github.com/weirdns/weir/host/message"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // A call allocates nothing: not in the query phase, not in the response phase, and not with host functions.
@@ -80,11 +82,7 @@ func TestRunReplaces(t *testing.T) {
 	f := r.open(t, guest(t, `(func (export "query") (result i64) (if (i32.and (i32.load (i32.const 1040)) (i32.const 1)) (then unreachable)) (i64.const 0))`), Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
-	wait.Go(func() {
-		if err := r.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	wait.Go(func() { r.Run(ctx) })
 	var callers sync.WaitGroup
 	for caller := range 4 {
 		callers.Go(func() {
@@ -130,11 +128,7 @@ func TestRunGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wait sync.WaitGroup
-	wait.Go(func() {
-		if err := r.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	wait.Go(func() { r.Run(ctx) })
 	turn.advance(10 * time.Second)
 	for !f.quarantine.active() && t.Context().Err() == nil {
 		_, _ = f.Call(query(t)) // traps, then finds no instance
@@ -263,4 +257,43 @@ func withSchema(t testing.TB, module []byte, schema string) []byte {
 		t.Fatal(err)
 	}
 	return module
+}
+
+// A panic costs a filter the instance that was being made, or its opening; Run and the others go on.
+func TestFaultX24Filters(t *testing.T) {
+	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "panics"})
+	r := newRig(t, 0, func(c *RuntimeConfig) { c.Guard = &rescue.Guard{Log: c.Log, Count: panics} })
+	f := r.open(t, guest(t, `(func (export "query") (result i64) unreachable)`), Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	wait.Go(func() { r.Run(ctx) })
+	r.wanted <- nil // there is no such filter
+	for testutil.ToFloat64(panics) < 1 && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	if _, err := f.Call(query(t)); err == nil {
+		t.Error("a trap without an error")
+	}
+	for f.pool.live.Load() < f.target.Load() && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	cancel()
+	wait.Wait()
+
+	engine := r.engine
+	r.engine = nil // so that compiling panics
+	other := guest(t, `(func (export "query") (result i64) (i64.const 0))`)
+	env := Environment{Module: other, Bundled: true}
+	if _, err := r.Open(t.Context(), "other", Config{}, env); err == nil || !strings.Contains(err.Error(), errPanic.Error()) {
+		t.Errorf("Open: got %v, want an error that says %q", err, errPanic)
+	}
+	r.engine = engine
+	if f, err := r.Open(t.Context(), "other", Config{}, env); err != nil {
+		t.Errorf("Open, the next time: %v", err)
+	} else {
+		f.Close()
+	}
+	if got := testutil.ToFloat64(panics); got != 2 {
+		t.Errorf("%v panics are counted, want 2", got)
+	}
 }

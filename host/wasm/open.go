@@ -28,7 +28,8 @@ var whatFor = map[string]string{
 // Open loads a filter: it checks the module and the configuration, compiles, and makes as many instances as there are processors. Everything that
 // could go wrong at the first query goes wrong here. What the operator can mend is returned as [Mistakes], all at once. c has been
 // validated. Several filters may be opened at the same time, which is faster. ctx ends waiting for the compiler.
-func (r *Runtime) Open(ctx context.Context, name string, c Config, env Environment) (*Filter, error) {
+func (r *Runtime) Open(ctx context.Context, name string, c Config, env Environment) (opened *Filter, err error) {
+	defer r.rescue(&err) // a module from outside may be what finds a mistake of the engine
 	c = c.WithDefaults()
 	path := env.Path
 	if path == "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/weirdns/weir/abi"
+	"github.com/weirdns/weir/host/rescue"
 )
 
 // RuntimeConfig is what all filters share.
@@ -28,6 +29,8 @@ type RuntimeConfig struct {
 	Log *slog.Logger
 	// Metrics counts what filters do; nil is nobody.
 	Metrics *Metrics
+	// Guard is for panics of what runs in the background; nil is one that only logs.
+	Guard *rescue.Guard
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
@@ -40,6 +43,7 @@ type Runtime struct {
 	cache   wazero.CompilationCache
 	dir     cacheDir
 	log     *slog.Logger
+	guard   *rescue.Guard
 	metrics *Metrics
 	now     func() time.Time
 	started time.Time
@@ -64,8 +68,11 @@ func NewRuntime(c RuntimeConfig) (*Runtime, error) {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
+	if c.Guard == nil {
+		c.Guard = &rescue.Guard{Log: c.Log}
+	}
 	r := &Runtime{
-		log: c.Log, metrics: c.Metrics, now: c.Now, started: c.Now(), off: c.off,
+		log: c.Log, guard: c.Guard, metrics: c.Metrics, now: c.Now, started: c.Now(), off: c.off,
 		wanted: make(chan *Filter, maxFilters), codes: make(map[codeKey]*code),
 	}
 	var err error
@@ -111,23 +118,26 @@ func (r *Runtime) CacheDir() (path string, temporary bool) { return r.dir.path, 
 
 // Run replaces the instances that faults took, off the way of queries, until ctx is done. It returns after the last of its goroutines has ended.
 // Without it, filters work until they have no instance left.
-func (r *Runtime) Run(ctx context.Context) error {
+func (r *Runtime) Run(ctx context.Context) {
 	var making sync.WaitGroup
 	defer making.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case f := <-r.wanted:
 			// A goroutine each, since a hostile filter can make this take a second: others shall not wait for it. Of one filter there is at
 			// most one, with one more waiting for it.
-			making.Go(func() {
-				if err := f.fill(); err != nil {
-					f.quarantine.fault(err) // trying again and again costs more than calls do
-					f.lines.problem("filter gets no new instance", err)
-				}
-			})
+			making.Go(func() { r.guard.Survive(f.replenish) })
 		}
+	}
+}
+
+// replenish has f filled up, or notes why not.
+func (f *Filter) replenish() {
+	if err := f.fill(); err != nil {
+		f.quarantine.fault(err) // trying again and again costs more than calls do
+		f.lines.problem("filter gets no new instance", err)
 	}
 }
 
@@ -171,6 +181,14 @@ func identify(module []byte, bundled bool) (id identity) {
 	return id
 }
 
+// rescue is deferred: a panic, such as of the engine that compiles a module, is an error.
+func (r *Runtime) rescue(err *error) {
+	if v := recover(); v != nil {
+		r.guard.Panicked(v)
+		*err = errPanic
+	}
+}
+
 // codeOf compiles a module, unless that was done already. Whoever gets it releases it.
 func (r *Runtime) codeOf(ctx context.Context, name string, module []byte, tables int, l limits, bundled bool) (*code, error) {
 	key := codeKey{identify(module, bundled), l, bundled}
@@ -204,6 +222,7 @@ func (c *code) release() {
 
 // compile meters the module and compiles it.
 func (c *code) compile(ctx context.Context, module []byte, tables int) {
+	defer c.runtime.rescue(&c.err)
 	r, l := c.runtime, c.key.limits
 	if l.off&offMeter == 0 {
 		if module, c.err = c.meter(module, tables); c.err != nil {
