@@ -54,7 +54,7 @@ func (s *Server) Explain(ctx context.Context, question explain.Question) (*expla
 	} else if !door.Begin(x) {
 		door.Complete(ctx, x)
 	}
-	run.Took = time.Now().Sub(run.Start)
+	run.Took = time.Since(run.Start)
 	if !x.Dropped {
 		run.Upstream = x.UpstreamName()
 		run.Wire = x.Response.Finish(q, q.Limit(config.WithDefaults().MaxUDPSize))
