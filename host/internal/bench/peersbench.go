@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -69,7 +70,11 @@ func compare(o *options, contenders []*contender, up, nx *upstream) error {
 	}
 	for i := range o.rounds {
 		fmt.Fprintf(o.out, "round %d of %d\n", i+1, o.rounds)
-		if err := round(o, contenders, l, up, nx); err != nil {
+		order := slices.Clone(contenders)
+		if i%2 == 1 { // a machine that is quicker for a moment, or after a rest, is so for each of them
+			slices.Reverse(order)
+		}
+		if err := round(o, order, l, up, nx); err != nil {
 			return err
 		}
 	}
@@ -121,7 +126,8 @@ func round(o *options, contenders []*contender, l *lists, up, nx *upstream) erro
 			}
 		}
 		if w.name == "hot" {
-			if err := printCalls(o, contenders[0].server); err != nil {
+			weir := contenders[slices.IndexFunc(contenders, func(c *contender) bool { return c.peer == nil })]
+			if err := printCalls(o, weir.server); err != nil {
 				return err
 			}
 		}
