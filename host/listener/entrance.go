@@ -27,6 +27,7 @@ type job struct {
 	counted  bool      // its response is in the metrics, and the log of queries
 	broken   bool      // the handler panicked: what is in the exchange is not to be trusted
 	peer     peer      // where a UDP query came from
+	clock    *clock    // of the goroutine that reads, while it has the job; otherwise nil
 	names    []string  // of its client, in the certificate
 	asked    asked     // options that it gets answers to
 
@@ -327,9 +328,14 @@ func (e *entrance) finish(j *job) []byte {
 	if len(r.EDE) > 0 {
 		e.counters.explained(message.EDECode(r.EDE))
 	}
-	if b := j.exchange.Batch; b != nil && !e.injected {
-		j.end = b.Now() // to look at the clock costs as much as counting the response
-	} else {
+	switch b := j.exchange.Batch; {
+	case e.injected:
+		j.end = e.now()
+	case b != nil: // looking at the clock costs more than counting the response
+		j.end = b.Now()
+	case j.clock != nil:
+		j.end = j.clock.now()
+	default:
 		j.end = e.now()
 	}
 	if t := e.counters.of(j); t != nil && !j.counted {

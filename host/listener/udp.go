@@ -150,6 +150,7 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 	}
 	j := l.jobs.get()
 	var batch message.Batch
+	var clock clock
 	defer func() {
 		batch.Flush()
 		d.flush()
@@ -178,7 +179,10 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 					continue
 				}
 			}
+			clock.sparing(arrived, n-1-i)
+			j.clock = &clock
 			out, done := e.begin(j, query, whole, client, arrived)
+			j.clock = nil
 			if !done {
 				if taken, ok := e.waiting.take(j); ok {
 					j.share = taken
@@ -203,6 +207,32 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 		batch.Flush()
 		d.flush()
 	}
+}
+
+// clock is looked at for one response in lookEvery of those that are answered at once, and for the last of a batch: a look costs as much as reading the query and
+// counting the response. The others are taken to be answered when it was looked at last, which was some microseconds before.
+type clock struct {
+	last time.Time
+	left int // responses until the next look
+}
+
+const lookEvery = 4
+
+// sparing is for a query with so many others behind it in its batch, which arrived at a time.
+func (c *clock) sparing(arrived time.Time, behind int) {
+	if c.last.Before(arrived) {
+		c.last, c.left = arrived, lookEvery-1
+	}
+	c.left = min(c.left, behind)
+}
+
+func (c *clock) now() time.Time {
+	if c.left > 0 {
+		c.left--
+		return c.last
+	}
+	c.last, c.left = time.Now(), lookEvery-1
+	return c.last
 }
 
 // maxHold is how long a response may wait for others to be sent with it.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -359,4 +360,30 @@ func BenchmarkBegin(b *testing.B) {
 	for b.Loop() {
 		e.begin(j, msg, true, client, e.now())
 	}
+}
+
+// TestClock: a query by itself is timed to the moment; of a batch, one in lookEvery and the last.
+func TestClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c clock
+		const step = time.Microsecond
+		for _, tt := range []struct {
+			name string
+			late []time.Duration // how long ago each response of a batch is taken to have been answered
+		}{
+			{"one", []time.Duration{0}},
+			{"two", []time.Duration{step, 0}},
+			{"many", []time.Duration{step, 2 * step, 3 * step, 0, step, 2 * step, 3 * step, 0, step, 0}},
+			{"one again", []time.Duration{0}},
+		} {
+			arrived := time.Now()
+			for i, want := range tt.late {
+				c.sparing(arrived, len(tt.late)-1-i)
+				<-time.After(step)
+				if got := time.Since(c.now()); got != want {
+					t.Errorf("%s: response %d is timed %v too early, want %v", tt.name, i, got, want)
+				}
+			}
+		}
+	})
 }
