@@ -97,19 +97,23 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	if ended {
 		x.owed-- // what the exchange had; the caller has given it, and is the only one left who knows of it if there is no other
 	}
-	last := x.settle()
-	x.mu.Unlock()
-	if last {
-		x.free()
-	}
+	x.unlock()
 	return ended
 }
 
-// settle pays what is owed, and reports whether nobody has a reference any more. mu is held, or nobody else knows of x.
-func (x *exchange) settle() (last bool) {
+// unlock releases mu and settles what is owed. References taken are counted before, for somebody may give them back at once; references given back after that, for
+// whoever has the last one may use the exchange for another query. The caller does not touch x any more, unless it has a reference that was not given back. As long as the
+// exchange has not ended it has one itself, which needs mu to be given back, so x is there until mu is released.
+func (x *exchange) unlock() {
 	owed := x.owed
 	x.owed = 0
-	return owed != 0 && x.refs.Add(owed) == 0
+	if owed > 0 {
+		x.refs.Add(owed)
+	}
+	x.mu.Unlock()
+	if owed < 0 && x.refs.Add(owed) == 0 {
+		x.free()
+	}
 }
 
 // choose returns a random number, by which the socket of the first try is chosen. Those who share a batch share it: their queries go to a server with
@@ -216,11 +220,8 @@ func (x *exchange) leave() {
 	if tell {
 		x.owed-- // that of the exchange which has not ended
 	}
-	g, sh, last := x.group, x.share, x.settle()
-	x.mu.Unlock()
-	if last {
-		x.free()
-	}
+	g, sh := x.group, x.share
+	x.unlock()
 	if tell {
 		g.left(sh)
 		t.Done()
