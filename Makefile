@@ -38,7 +38,7 @@ race: filters ## the same under the race detector; needs a C compiler
 equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
 	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
 
-fuzz: ## each fuzz target for FUZZTIME, WORKERS at a time, or those whose package and name match TARGETS; with LEDGER, a file, executions are added up there, up to GOAL for each, and the corpus is written too
+fuzz: ## each fuzz target for FUZZTIME, or on the corpus alone if that is 0, WORKERS at a time, or those whose package and name match TARGETS; with LEDGER, a file, executions are added up there, up to GOAL for each, and the corpus is written too
 	$(GO) run ./host/internal/fuzzall -fuzztime $(FUZZTIME) -workers $(WORKERS) -run '$(TARGETS)' -goal $(GOAL) -ledger "$(LEDGER)"
 
 bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.txt

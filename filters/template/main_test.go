@@ -87,7 +87,7 @@ func FuzzRecord(f *testing.F) {
 	for _, s := range []string{
 		"a.b. 60 IN A 192.0.2.1", "a IN 60 AAAA 2001:db8::1", ". NS .", "a\\.b CNAME c\\032d.e", "a MX 10 b", "a 5 SRV 1 2 3 b", "a TXT \"x y\" z \"\"", "a TXT \\\"a b",
 		"a SOA b c 1 2 3 4 4294967295", "a CAA 0 issue \"x\"", "a HINFO x \"y z\"", "a PTR b", "a DNAME b", "a TYPE65280 \\# 3 0102 03", "a CH TXT x", "a HS 0 A 1.2.3.4",
-		"a A \\# 4 01020304", "a TXT x\\\"y", "a TXT \"a\"b", "a TXT x\"y", "a TXT \"\\255\\000\"",
+		"a A \\# 4 01020304", "a TYPE60 \\# 3 0102 03", "a TXT x\\\"y", "a TXT \"a\"b", "a TXT x\"y", "a TXT \"\\255\\000\"",
 	} {
 		f.Add(s)
 	}
@@ -112,6 +112,9 @@ func FuzzRecord(f *testing.F) {
 		n, err := dns.PackRR(rr, want, 0, nil, false)
 		if err != nil {
 			t.Skip(err)
+		}
+		if n != len(got) && strings.Contains(text, `\#`) {
+			t.Skip("of a type that it knows, miekg/dns reads the generic form (RFC 3597 section 5) as it reads a message, and writes what is missing as zeros")
 		}
 		if !bytes.EqualFold(got, want[:n]) {
 			t.Fatalf("%q:\n got %x\nwant %x (%v)", text, got, want[:n], rr)

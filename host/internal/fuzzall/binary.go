@@ -61,7 +61,7 @@ func (b *binaries) of(dir string) (string, error) {
 	return path()
 }
 
-// fuzz runs a target for the time d, or until ctx ends, or until it has had so many executions if most is above 0, and returns what it says. The inputs that it begins
+// fuzz runs a target for the time d, or with d = 0 only on the inputs that there are, or until ctx ends, or until it has had so many executions if most is above 0, and returns what it says. The inputs that it begins
 // with, and those that it finds, are in the directory cache.
 func (b *binaries) fuzz(ctx context.Context, t target, cache string, d time.Duration, most int64) ([]byte, error) {
 	path, err := b.of(t.dir)
@@ -71,6 +71,9 @@ func (b *binaries) fuzz(ctx context.Context, t target, cache string, d time.Dura
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	limit := d.String()
+	if d == 0 { // what there is comes first
+		limit, most = strconv.Itoa(files(filepath.Join(cache, filepath.FromSlash(t.dir), t.name))+files(filepath.Join(t.dir, "testdata", "fuzz", t.name))+seeds)+"x", 0
+	}
 	if most > 0 { // there is one limit only, so that the time is kept here
 		limit = strconv.FormatInt(most, 10) + "x"
 		defer time.AfterFunc(d, cancel).Stop()
@@ -85,6 +88,15 @@ func (b *binaries) fuzz(ctx context.Context, t target, cache string, d time.Dura
 		err = nil
 	}
 	return out, err
+}
+
+// seeds is more than any target adds itself.
+const seeds = 250
+
+// files is how many there are in a directory, which need not exist.
+func files(dir string) int {
+	entries, _ := os.ReadDir(dir)
+	return len(entries)
 }
 
 var hungLine = regexp.MustCompile(`fuzzing process hung or terminated unexpectedly: .*\n +Failing input written to testdata/fuzz/\w+/(\w+)\n`)

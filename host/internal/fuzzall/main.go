@@ -24,7 +24,7 @@ var targetLine = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
 type target struct{ dir, name string }
 
 func main() {
-	fuzztime := flag.Duration("fuzztime", 10*time.Minute, "time for each target")
+	fuzztime := flag.Duration("fuzztime", 10*time.Minute, "time for each target; 0: only what the corpus has")
 	workers := flag.Int("workers", 2, "targets at a time")
 	match := flag.String("run", "", "only targets whose directory and name match this expression")
 	goal := flag.Int64("goal", 0, "executions in the ledger at which a target is done; 0: none")
