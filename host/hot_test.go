@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirdns/weir/abi"
 	"github.com/weirdns/weir/host/chain"
+	"github.com/weirdns/weir/host/internal/cputime"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
@@ -198,9 +199,9 @@ func BenchmarkFilter(b *testing.B) {
 func cpuTime(b *testing.B) func() {
 	b.ReportAllocs()
 	runtime.LockOSThread()
-	start := threadTime()
+	start := cputime.Thread()
 	return func() {
-		b.ReportMetric(float64(threadTime()-start)/float64(b.N), "cpu-ns/op")
+		b.ReportMetric(float64(cputime.Thread()-start)/float64(b.N), "cpu-ns/op")
 		runtime.UnlockOSThread()
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"runtime/metrics"
 	"testing"
 	"time"
+
+	"github.com/weirdns/weir/host/internal/cputime"
 )
 
 const (
@@ -79,9 +81,9 @@ func leastTime(f func()) time.Duration {
 	defer runtime.UnlockOSThread()
 	least := time.Duration(math.MaxInt64)
 	for range repeats {
-		start := threadTime()
+		start := cputime.Thread()
 		f()
-		least = min(least, threadTime()-start)
+		least = min(least, cputime.Thread()-start)
 	}
 	return least
 }

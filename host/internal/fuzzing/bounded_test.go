@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirdns/weir/host/internal/cputime"
 )
 
 var sink [][]byte
@@ -21,7 +23,7 @@ func allocate(n, size int) {
 func spin(d time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for start := threadTime(); threadTime()-start < d; {
+	for start := cputime.Thread(); cputime.Thread()-start < d; {
 	}
 }
 
@@ -43,7 +45,7 @@ func TestCheck(t *testing.T) {
 		{"slow, with many octets", 100_000, 4 << 10, func() { spin(110 * time.Millisecond) }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if threadTime() == 0 && strings.Contains(tt.name, "slow") {
+			if cputime.Thread() == 0 && strings.Contains(tt.name, "slow") {
 				t.Skip("this system does not tell the CPU time of a thread")
 			}
 			err := check(tt.size, tt.constant, tt.f)
