@@ -1,6 +1,6 @@
 // Package race tells tests whether the race detector looks on.
 //
-// It makes them about ten times slower, and finds what two goroutines do to the same memory. A test that computes alone for seconds, such as a simulation
+// It makes them several times slower, and finds what two goroutines do to the same memory. A test that computes alone for seconds, such as a simulation
 // of a cache, shows it nothing in the last round that it has not seen in the first ones, and so makes fewer rounds under it. Without it each
 // makes all of them.
 package race
