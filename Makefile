@@ -15,9 +15,6 @@ ROUNDS        ?= 3
 SECONDS       ?= 3
 MINUTES       ?= 10
 RATE          ?= 0
-# Packages without the race detector, see RATIONALE.md: those of wazero's compiler that compute, each module in one goroutine.
-COMPUTING     := engine/wazevo/backend/... leb128 wasm/binary
-RACE          := -race $(COMPUTING:%=-gcflags=github.com/tetratelabs/wazero/internal/%=-race=false)
 export CGO_ENABLED ?= 0
 
 .PHONY: build filters run test race equal fuzz bench bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak lint format check clean
@@ -36,7 +33,7 @@ test: filters ## every test that needs nothing but Go
 	$(GO) test ./...
 
 race: filters ## the same under the race detector; needs a C compiler
-	CGO_ENABLED=1 $(GO) test $(RACE) -timeout 30m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 equal: filters ## each filter, native and as Wasm, in EQUAL generated calls
 	$(GO) test -count=1 -timeout 1h -run TestEqual ./filters/acl ./filters/alternate ./filters/authority ./filters/hosts ./filters/rewrite ./filters/rules ./filters/template -equal $(EQUAL)
