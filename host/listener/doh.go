@@ -102,7 +102,7 @@ func (h *doh) recover() {
 
 // resolve answers a request with a DNS message in it.
 func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
-	msg, p := decodeRequest(r)
+	msg, p := decodeRequest(r, m)
 	if p != nil {
 		p.write(w)
 		return
@@ -121,6 +121,8 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 	if len(out) > smallContent {
 		header["Content-Length"] = []string{strconv.Itoa(len(out))}
 	}
+	m.respond()
+	defer m.proceed()
 	w.Write(out) //nolint:errcheck // the client may have left
 }
 
@@ -140,8 +142,8 @@ func (h *doh) answer(j *job, r *http.Request, m *member, msg []byte) ([]byte, *p
 	return out, nil
 }
 
-// decodeRequest returns the DNS message in a request, RFC 8484 section 4.1.
-func decodeRequest(r *http.Request) ([]byte, *problem) {
+// decodeRequest returns the DNS message in a request on the connection m, RFC 8484 section 4.1.
+func decodeRequest(r *http.Request, m *member) ([]byte, *problem) {
 	switch r.Method {
 	case http.MethodGet:
 		return decodeURL(r.URL.RawQuery)
@@ -149,6 +151,8 @@ func decodeRequest(r *http.Request) ([]byte, *problem) {
 		if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), dnsMessage) {
 			return nil, problemType
 		}
+		m.stall()
+		defer m.proceed()
 		return readBody(r.Body, r.ContentLength)
 	}
 	return nil, problemMethod

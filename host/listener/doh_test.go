@@ -467,7 +467,7 @@ func FuzzDoH(f *testing.F) {
 		var p *problem
 		fuzzing.Bounded(t, len(rawQuery)+len(body), 2*jobQuery, func() {
 			r.Body = io.NopCloser(iotestOneByte{bytes.NewReader(body)})
-			msg, p = decodeRequest(r)
+			msg, p = decodeRequest(r, new(member))
 		})
 		switch {
 		case p != nil && (p.status < 400 || p.status > 499 || p.text == ""):
