@@ -66,6 +66,9 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.begin()
 	defer m.end()
 	defer h.recover()
+	if r.Context().Err() != nil { // the client has given it up, as in a flood of streams that are reset (CVE-2023-44487): what it asks for costs nothing more
+		return
+	}
 	if r.ProtoMajor < 3 {
 		w.Header()["Alt-Svc"] = h.altSvc
 	} else {
