@@ -88,7 +88,9 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.used, x.started, x.overTCP, x.truncated, x.untold, x.held = 0, 0, false, false, false, nil
 	x.ended, x.announce, x.loop = false, false, false
 	x.slot = x.choose(t.Batch)
-	x.mismatches.Store(0)
+	if x.mismatches.Load() != 0 {
+		x.mismatches.Store(0)
+	}
 	x.next, x.batch = now, t.Batch
 	x.advance(now)
 	x.batch = nil
@@ -287,7 +289,9 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	t := &x.tries[x.used]
 	x.used++
-	*t = try{exchange: x, server: s, manner: how, sent: now, due: now.Add(wait), out: t.out, in: t.in}
+	out, in := t.out, t.in
+	*t = try{} // and then what is not zero: made as a whole, it would be copied
+	t.exchange, t.server, t.manner, t.sent, t.due, t.out, t.in = x, s, how, now, now.Add(wait), out, in
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
 	t.lower = t.over == UDP && quirk(&s.noCase, now)
@@ -301,7 +305,7 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	s.inFlight.Add(1)
 	var err error
-	s.metrics.queries[t.over].Add(1)
+	x.batch.Count(&s.metrics.queries[t.over], 1)
 	if t.over == UDP {
 		err = x.sendUDP(t, now)
 	} else {
