@@ -56,8 +56,7 @@ type counter struct {
 	begun, ended, failed, open atomic.Int64
 	turns                      chan struct{} // of those who connect
 
-	mu          sync.Mutex // guards following
-	most, least int64
+	most, least int64 // open at a time; of the goroutine of watch, until that has ended
 }
 
 // attacks are all that there are, by name.
@@ -95,20 +94,23 @@ func Run(args []string, in io.Reader, out io.Writer) error {
 	attacks[args[0]](ctx, a)
 	a.wait(inPlace)
 	fmt.Fprintln(out)
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		a.watch(ctx)
+		a.watch(watching)
 	}()
 	if _, err := io.Copy(io.Discard, bufio.NewReader(in)); err != nil {
 		return fmt.Errorf("attack: %w", err)
 	}
+	unwatch()
+	<-watched
 	tallies := map[string]Tally{}
 	for name, c := range a.counters { // now, since all end after this
 		tallies[name] = Tally{Begun: c.begun.Load(), Ended: c.ended.Load(), Failed: c.failed.Load(), Most: c.most, Least: c.least}
 	}
 	cancel()
-	<-watched
 	a.all.Wait()
 	return json.NewEncoder(out).Encode(tallies)
 }
