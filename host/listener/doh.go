@@ -67,6 +67,9 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.begin()
 	defer m.end()
 	defer h.recover()
+	if r.Context().Err() != nil { // the client has given it up, as in a flood of streams that are reset (CVE-2023-44487): what it asks for costs nothing more
+		return
+	}
 	if r.ProtoMajor < 3 {
 		w.Header()["Alt-Svc"] = h.altSvc
 	} else {
@@ -103,7 +106,7 @@ func (h *doh) recover() {
 
 // resolve answers a request with a DNS message in it.
 func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
-	msg, p := decodeRequest(r)
+	msg, p := decodeRequest(r, m)
 	if p != nil {
 		p.write(w)
 		return
@@ -122,6 +125,8 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 	if len(out) > smallContent {
 		header["Content-Length"] = []string{strconv.Itoa(len(out))}
 	}
+	m.respond()
+	defer m.proceed()
 	w.Write(out) //nolint:errcheck // the client may have left
 }
 
@@ -141,8 +146,8 @@ func (h *doh) answer(j *job, r *http.Request, m *member, msg []byte) ([]byte, *p
 	return out, nil
 }
 
-// decodeRequest returns the DNS message in a request, RFC 8484 section 4.1.
-func decodeRequest(r *http.Request) ([]byte, *problem) {
+// decodeRequest returns the DNS message in a request on the connection m, RFC 8484 section 4.1.
+func decodeRequest(r *http.Request, m *member) ([]byte, *problem) {
 	switch r.Method {
 	case http.MethodGet:
 		return decodeURL(r.URL.RawQuery)
@@ -150,6 +155,8 @@ func decodeRequest(r *http.Request) ([]byte, *problem) {
 		if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), dnsMessage) {
 			return nil, problemType
 		}
+		m.stall()
+		defer m.proceed()
 		return readBody(r.Body, r.ContentLength)
 	}
 	return nil, problemMethod

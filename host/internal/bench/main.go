@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/weirdns/weir/host/internal/bench/attack"
 )
 
 // options are what the make targets pass on.
@@ -40,12 +42,20 @@ func run(args []string) error {
 		switch args[0] { // what this program starts of itself
 		case "pinned":
 			return runPinned(args[1:])
+		case "yielding":
+			return runYielding(args[1:])
 		case "upstream":
 			return runUpstream(args[1:])
 		case "load":
 			return runLoad(args[1:])
 		case "streams":
 			return runStreams(args[1:])
+		case "attack":
+			return attack.Run(args[1:], os.Stdin, os.Stdout)
+		case "spoof":
+			return attack.Spoof(args[1:], os.Stdin, os.Stdout)
+		case "probe":
+			return attack.Probe(args[1:], os.Stdout)
 		}
 	}
 	o := options{out: os.Stdout}
@@ -65,11 +75,11 @@ func run(args []string) error {
 	}
 	benches := map[string]func(*options) error{
 		"peers": benchPeers, "paced": benchPaced, "overload": benchOverload, "growth": benchGrowth, "cores": benchCores,
-		"soak": benchSoak,
+		"attacks": benchAttacks, "soak": benchSoak,
 	}
 	bench, ok := benches[flags.Arg(0)]
 	if !ok {
-		return fmt.Errorf("%q is not one of peers, paced, overload, growth, cores and soak", flags.Arg(0))
+		return fmt.Errorf("%q is not one of peers, paced, overload, growth, cores, attacks and soak", flags.Arg(0))
 	}
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("there is one CPU: the server and what asks it need one each")
