@@ -146,10 +146,13 @@ func (g *Group) ask(s *server, q *message.Query, what purpose) {
 	x := g.exchange()
 	x.servers = append(x.servers[:0], s)
 	x.purpose = what
-	g.entered()
+	counted := what != forLoop // such probes are made when the room is getting full, which is for clients
+	if counted {
+		g.entered()
+	}
 	if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
 		<-w.done // soon after the end of Run, since that ends the exchange
-	} else {
+	} else if counted {
 		g.left(share.Share{})
 	}
 	g.waiters.Put(w)
