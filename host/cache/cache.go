@@ -199,7 +199,7 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	if held.state != missing {
 		w.held = held
 	}
-	c.misses.Add(1)
+	t.Batch.Count(&c.misses, 1)
 	c.traceMiss(q, w, now)
 	switch part {
 	case alone:

@@ -325,8 +325,15 @@ func (l *Listener) Serve(ctx context.Context) error {
 	// Queries in flight outlive ctx by the grace time.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	for _, e := range []*entrance{l.udpIn, l.tcpIn, l.tlsIn, l.httpsIn, l.quicIn} {
+		if e != nil {
+			l.env.Metrics.serves(label{l.config.Address, e.transport.String()}, &e.waiting, true)
+			defer l.env.Metrics.serves(label{l.config.Address, e.transport.String()}, &e.waiting, false)
+		}
+	}
 	var all sync.WaitGroup
-	for _, s := range l.sockets {
+	for i, s := range l.sockets {
+		s.shard = uint8(i % chain.Shards)
 		all.Go(func() { l.serveUDP(ctx, work, s) })
 	}
 	answer := func(c *connection) { c.serve(work) }

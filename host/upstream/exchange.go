@@ -88,7 +88,9 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.used, x.started, x.overTCP, x.truncated, x.untold, x.held = 0, 0, false, false, false, nil
 	x.ended, x.announce, x.loop = false, false, false
 	x.slot = x.choose(t.Batch)
-	x.mismatches.Store(0)
+	if x.mismatches.Load() != 0 {
+		x.mismatches.Store(0)
+	}
 	x.next, x.batch = now, t.Batch
 	x.advance(now)
 	x.batch = nil
@@ -305,7 +307,7 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	s.inFlight.Add(1)
 	var err error
-	s.metrics.queries[t.over].Add(1)
+	x.batch.Count(&s.metrics.queries[t.over], 1)
 	if t.over == UDP {
 		err = x.sendUDP(t, now)
 	} else {

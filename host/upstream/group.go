@@ -267,8 +267,7 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	if d, ok := ctx.Deadline(); ok && d.Before(end) {
 		end = d
 	}
-	x := g.exchange()
-	x.refs.Store(refs)
+	x := g.exchange(refs)
 	x.share = sh
 	servers := *g.servers.Load()
 	x.servers = g.order(x.servers[:0], servers, &x.random, now)
@@ -297,10 +296,10 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	return nil
 }
 
-// exchange returns an exchange that nobody uses, with one reference.
-func (g *Group) exchange() *exchange {
+// exchange returns an exchange that nobody uses, with so many references.
+func (g *Group) exchange(refs int32) *exchange {
 	x := g.exchanges.Get().(*exchange)
-	x.refs.Store(1)
+	x.refs.Store(refs)
 	x.used, x.purpose, x.share = 0, forQuery, share.Share{}
 	return x
 }

@@ -143,7 +143,7 @@ func (g *Group) ask(s *server, q *message.Query, what purpose) {
 	now := time.Now()
 	w := g.waiters.Get().(*waiter)
 	w.transaction.Query, w.transaction.Batch = q, nil
-	x := g.exchange()
+	x := g.exchange(1)
 	x.servers = append(x.servers[:0], s)
 	x.purpose = what
 	counted := what != forLoop // such probes are made when the room is getting full, which is for clients
