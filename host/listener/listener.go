@@ -358,7 +358,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 		})
 	}
 	<-ctx.Done()
-	for _, e := range []*entrance{l.tcpIn, l.tlsIn} {
+	for _, e := range []*entrance{l.tcpIn, l.tlsIn, l.httpsIn} {
 		if e != nil {
 			e.idle.Store(0) // clients had better not count on this connection any more
 		}
