@@ -50,6 +50,18 @@ func (h *health) good(now time.Time) bool {
 	return true
 }
 
+// late is good for a response that came when nobody waited for it any more. A server that responds late, or to a machine that is busy, is not one that is up and down in
+// turn: it is held down for minHold at most.
+func (h *health) late(now time.Time) bool {
+	h.mu.Lock()
+	if h.hold > minHold {
+		h.held.Add(-int64(h.hold - minHold))
+		h.hold = minHold
+	}
+	h.mu.Unlock()
+	return h.good(now)
+}
+
 // bad notes a try without a healthy response, and reports whether that makes the server, which was up, go down, as limit in a row do; never if that is
 // negative. It stays down for hold at least.
 func (h *health) bad(limit int, now time.Time) (hold time.Duration, fell bool) {
