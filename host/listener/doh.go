@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/stack"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -112,7 +113,7 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 		p.write(w)
 		return
 	}
-	deepen() // now, since requests whose content does not come need no such stack
+	stack.Deepen() // now, since requests whose content does not come need no such stack
 	j := h.in.jobs.get()
 	defer h.in.jobs.put(j)
 	out, p := h.answer(j, r, m, msg)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/weirdns/weir/host/internal/stack"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -68,7 +69,7 @@ func (l *Listener) answerStream(work context.Context, conn *quic.Conn, g *guest,
 	msg, err := readStream(s)
 	var out []byte
 	if err == nil {
-		deepen() // now, since streams that bring nothing need no such stack
+		stack.Deepen() // now, since streams that bring nothing need no such stack
 		e := l.quicIn
 		j := e.jobs.get()
 		defer e.jobs.put(j)

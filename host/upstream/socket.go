@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/datagram"
+	"github.com/weirdns/weir/host/internal/stack"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -199,6 +200,7 @@ func (k *socket) end() {
 
 // run reads responses until the socket ends.
 func (k *socket) run(context.Context) {
+	stack.Deepen() // the whole way of a query follows here, when another server is asked
 	defer k.server.forget(k)
 	defer k.conn.Close()
 	defer k.end() // whatever ends this, a panic too: nobody waits here in vain
