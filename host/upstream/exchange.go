@@ -293,7 +293,9 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	t := &x.tries[x.used]
 	x.used++
-	*t = try{exchange: x, server: s, manner: how, sent: now, due: now.Add(wait), out: t.out, in: t.in}
+	out, in := t.out, t.in
+	*t = try{} // and then what is not zero: made as a whole, it would be copied
+	t.exchange, t.server, t.manner, t.sent, t.due, t.out, t.in = x, s, how, now, now.Add(wait), out, in
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
 	t.lower = t.over == UDP && quirk(&s.noCase, now)
