@@ -293,7 +293,7 @@ func TestFaultX24Entering(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			if c, err := quic.DialAddr(ctx, r.addr, r.client("doq", "h3"), nil); err == nil { // by a further packet of the handshake
-				c.CloseWithError(0, "") //nolint:errcheck // it has none
+				c.CloseWithError(0, "")
 			}
 			r.wantPanics(t, 1, tt.transport)
 			tt.ask(t, r)

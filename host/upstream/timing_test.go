@@ -283,7 +283,9 @@ func TestMaxConcurrentAcrossReload(t *testing.T) {
 			}
 		}
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
 		if got := askName(t, after, "www.test."); got != "NOERROR "+ip1 {
 			t.Errorf("when they have ended: got %q", got)
 		}
