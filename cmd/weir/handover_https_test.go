@@ -55,7 +55,7 @@ func askHTTPS(c *http.Client, addr, method, name string) error {
 	}
 	m := new(dns.Msg)
 	if err := m.Unpack(octets); response.StatusCode != http.StatusOK || err != nil || m.Rcode != dns.RcodeNameError || m.Question[0] != q.Question[0] {
-		return fmt.Errorf("got %s, %v, %v, want NXDOMAIN", response.Status, m, err)
+		return fmt.Errorf("got %s, %v, error %w, want NXDOMAIN", response.Status, m, err)
 	}
 	return nil
 }
