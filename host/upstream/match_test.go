@@ -488,7 +488,7 @@ func FuzzReceive(f *testing.F) {
 		udp.server = (*g.servers.Load())[0]
 		udp.build(q, &x.random, false)
 		k := &socket{server: udp.server, conn: &reader{packets: [][]byte{octets}}, opened: time.Now()}
-		k.add(udp, &x.random, k.opened)
+		k.add(udp, k.opened)
 		udp.id = 7
 		k.table = [len(k.table)]place{7: {id: 7, nth: 1}}
 		k.read()

@@ -50,6 +50,7 @@ type socket struct {
 	waiting int        // those that wait
 	retired bool       // takes no more queries, ends when nobody waits
 	ended   bool
+	random  random                // of IDs: two octets from here are next to the last ones, and those of an exchange are far away
 	tries   [socketUses]*try      // in the order of their sending; nil is one that doesn't wait any more
 	late    []late                // dropped tries, an answer to which is still news
 	table   [2 * socketUses]place // by ID, the next free place if there is another: half of it stays free, so there is always one
@@ -73,16 +74,16 @@ func (k *socket) find(id uint16) *place {
 
 // add chooses the ID of t, random and new to the socket, and has its response waited for. From now on t will be posted one final outcome, unless drop
 // takes it out before. It reports false when the socket is spent.
-func (k *socket) add(t *try, r *random, now time.Time) bool {
+func (k *socket) add(t *try, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.retired || k.ended || k.uses >= socketUses || now.Sub(k.opened) > socketAge {
 		return false
 	}
-	id := r.uint16()
+	id := k.random.uint16()
 	p := k.find(id)
 	for p.nth != 0 {
-		id = r.uint16()
+		id = k.random.uint16()
 		p = k.find(id)
 	}
 	t.id, t.socket, t.nth = id, k, k.uses
@@ -332,7 +333,7 @@ type sockets struct {
 func (s *server) addUDP(ctx context.Context, t *try, slot int, now time.Time) error {
 	slot %= socketSlots
 	k := s.sockets.slots[slot].Load()
-	for k == nil || !k.add(t, &t.exchange.random, now) {
+	for k == nil || !k.add(t, now) {
 		fresh, err := s.openSocket(ctx, now)
 		if err != nil {
 			return err

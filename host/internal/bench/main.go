@@ -16,7 +16,7 @@ import (
 type options struct {
 	rounds  int
 	seconds int
-	minutes float64 // of the soak
+	minutes float64 // with faults, of the soak
 	rate    float64 // likewise: queries a second; 0 means half of the peak
 	only    string  // workloads, separated by spaces; empty is all
 	peers   string  // likewise
@@ -52,7 +52,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; figures are the medians of them")
 	flags.IntVar(&o.seconds, "seconds", 3, "time of one measurement")
-	flags.Float64Var(&o.minutes, "minutes", 10, "time of the soak")
+	flags.Float64Var(&o.minutes, "minutes", 10, "time with faults in the soak; calm is on top of that")
 	flags.Float64Var(&o.rate, "rate", 0, "queries a second of the soak; 0 is half of the peak, which is found first")
 	flags.StringVar(&o.only, "workloads", "", "only these, separated by spaces")
 	flags.StringVar(&o.peers, "peers", "", "only these beside weir and dnsdist, separated by spaces")
