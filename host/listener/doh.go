@@ -43,6 +43,8 @@ func newDoH(config Config, in *entrance) *doh {
 	return h
 }
 
+var closing = []string{"close"}
+
 // problem is what a client did wrong, and the status that says so.
 type problem struct {
 	status int
@@ -72,6 +74,9 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.ProtoMajor < 3 {
 		w.Header()["Alt-Svc"] = h.altSvc
+		if h.in.idle.Load() == 0 { // the listener ends: another connection for the next request; over HTTP/2 net/http makes that a GOAWAY
+			w.Header()["Connection"] = closing
+		}
 	} else {
 		c, now := http.NewResponseController(w), time.Now()
 		c.SetReadDeadline(now.Add(h.read))   //nolint:errcheck // then the stream has ended

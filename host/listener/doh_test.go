@@ -453,6 +453,33 @@ func TestHTTPDrain(t *testing.T) {
 	}
 }
 
+// TestHTTPLeave: a listener whose sockets another process has as well tells each client to go, with the next response, and has gone when all have; it does not wait for
+// the end of the time that it would give them.
+func TestHTTPLeave(t *testing.T) {
+	for _, version := range versions[:2] {
+		t.Run(version, func(t *testing.T) {
+			r := startSecured(t, func(l *Listener) { l.env.Grace = time.Hour }, overHTTPS())
+			c := r.http(t, version)
+			ask := func() {
+				t.Helper()
+				if got := do(t, c, request(t, "POST", r.url("/dns-query"), mt.Canary(), "Content-Type", dnsMessage)); got.StatusCode != 200 {
+					t.Errorf("got %s", got.Status)
+				}
+			}
+			ask()
+			r.HandOver(nil)
+			stopped := make(chan struct{})
+			go func() { r.stop(); close(stopped) }()
+			for !r.clients.isDraining() {
+				runtime.Gosched()
+			}
+			ask()
+			<-stopped
+			r.wantMetric(t, 0, "connections", "https")
+		})
+	}
+}
+
 // TestHTTPLimits: connections count, and the one that has been idle longest makes room.
 func TestHTTPLimits(t *testing.T) {
 	config := overHTTPS()

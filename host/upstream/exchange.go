@@ -72,7 +72,7 @@ const (
 )
 
 func newExchange(g *Group) *exchange {
-	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues]}
+	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues], ended: true}
 	x.deadline.Fire = x.fire
 	for i := range x.tries {
 		x.tries[i].exchange = x
@@ -135,7 +135,9 @@ func (x *exchange) step(now time.Time) {
 	for {
 		if x.started < x.limit && !now.Before(x.next) {
 			x.expire(now)
-			x.begin(now)
+			if x.started < x.limit { // no loop was found
+				x.begin(now)
+			}
 		}
 		if x.started == x.limit && !x.hopeful() {
 			// All tries have met errors. What comes now comes soon, or not at all.
@@ -222,10 +224,12 @@ func (x *exchange) leave() {
 	if tell {
 		x.owed-- // that of the exchange which has not ended
 	}
-	g, sh := x.group, x.share
+	g, sh, counted := x.group, x.share, x.purpose != forLoop
 	x.unlock()
 	if tell {
-		g.left(sh)
+		if counted {
+			g.left(sh)
+		}
 		t.Done()
 	}
 }

@@ -329,7 +329,7 @@ func TestFlood(t *testing.T) {
 			if got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			if n := testutil.ToFloat64(metrics.mismatches); n < maxMismatches || n > maxMismatches+maxTries {
+			if n := testutil.ToFloat64(metrics.mismatches); n < maxMismatches || n > 2*(maxMismatches+maxTries) { // twice with a probe for loops, where the machine stands still for a moment
 				t.Errorf("looked at %v responses, want %d and not many more", n, maxMismatches)
 			}
 			fallbacks := testutil.ToFloat64(metrics.fallbacks.WithLabelValues("test", addr.String(), "mismatches"))

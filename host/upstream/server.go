@@ -31,8 +31,9 @@ type server struct {
 	sockets sockets
 	tls     *tls.Config // nil in clear text
 
-	health          // by the transport that it is asked over first
-	tcp      health // over TCP, where that is not the first
+	health                // by the transport that it is asked over first
+	tcp      health       // over TCP, where that is not the first
+	expected atomic.Int32 // answers to dropped tries
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
 	rttAt    atomic.Int64 // due.Moment of its last change

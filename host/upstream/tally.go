@@ -56,7 +56,7 @@ func rttBucket(took time.Duration) int {
 type labels struct{ upstream, server string }
 
 var (
-	descInFlight  = desc("in_flight", "Queries that wait for the group.", "upstream")
+	descInFlight  = desc("in_flight", "Queries that wait for the group, or for the one of its name before a reload; max_concurrent limits it.", "upstream")
 	descQueries   = desc("queries_total", "Messages sent to a server, retries and probes included.", "upstream", "server", "transport")
 	descResponses = desc("responses_total", "Responses that match, by RCODE.", "upstream", "server", "rcode")
 	descRTT       = desc("rtt_seconds", "Time from a query sent to its response.", "upstream", "server")

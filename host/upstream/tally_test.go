@@ -50,7 +50,7 @@ func TestTally(t *testing.T) {
 	y.response(nil, message.NXDOMAIN, unknown)
 	y.response(nil, message.BADVERS, time.Minute)
 	want := `
-# HELP weir_upstream_in_flight Queries that wait for the group.
+# HELP weir_upstream_in_flight Queries that wait for the group, or for the one of its name before a reload; max_concurrent limits it.
 # TYPE weir_upstream_in_flight gauge
 weir_upstream_in_flight{upstream="g"} 3
 # HELP weir_upstream_queries_total Messages sent to a server, retries and probes included.
