@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/weirdns/weir/host/internal/fuzzing"
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -303,6 +304,13 @@ func TestRFC5452AwaitsValid(t *testing.T) {
 	}
 }
 
+// unsuspected has no server of g probed for loops, whose responses would count, too.
+func unsuspected(g *Group) {
+	for _, s := range *g.servers.Load() {
+		s.loop.next.Store(int64(due.At(time.Now().Add(time.Hour))))
+	}
+}
+
 // TestFlood is SAD DNS: somebody tries all IDs while the query waits. It is asked over TCP.
 func TestFlood(t *testing.T) {
 	for _, transport := range []string{"auto", "udp"} {
@@ -322,6 +330,7 @@ func TestFlood(t *testing.T) {
 			})
 			metrics := NewMetrics(nil)
 			g := group(t, Config{Servers: []string{addr.String()}, Transport: transport, MaxFails: -1}, Env{Metrics: metrics}) // no probes
+			unsuspected(g)
 			got, want := askName(t, g, "www.test."), "NOERROR 192.0.2.1"
 			if transport == "udp" {
 				want = ErrMismatch.Error()
@@ -329,7 +338,7 @@ func TestFlood(t *testing.T) {
 			if got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			if n := testutil.ToFloat64(metrics.mismatches); n < maxMismatches || n > 2*(maxMismatches+maxTries) { // twice with a probe for loops, where the machine stands still for a moment
+			if n := testutil.ToFloat64(metrics.mismatches); n < maxMismatches || n > maxMismatches+maxTries {
 				t.Errorf("looked at %v responses, want %d and not many more", n, maxMismatches)
 			}
 			fallbacks := testutil.ToFloat64(metrics.fallbacks.WithLabelValues("test", addr.String(), "mismatches"))
