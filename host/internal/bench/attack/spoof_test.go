@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -14,18 +15,9 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
-)
 
-// freePort is a port of UDP and TCP that nobody has.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return portOf(l.Addr())
-}
+	"github.com/weirdns/weir/host/internal/loopback"
+)
 
 // TestSpoof: what a proxy takes for an answer is counted as what it is, and the control tells whether a forged response could be one.
 func TestSpoof(t *testing.T) {
@@ -59,7 +51,7 @@ func TestSpoof(t *testing.T) {
 		}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			upstream := freePort(t)
+			upstream := int(netip.MustParseAddrPort(loopback.Common(t)).Port())
 			pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
