@@ -17,7 +17,7 @@ MINUTES       ?= 10
 RATE          ?= 0
 export CGO_ENABLED ?= 0
 
-.PHONY: build filters run test race equal fuzz bench bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak lint format check clean
+.PHONY: build filters run test race equal fuzz bench bench-peers bench-paced bench-overload bench-growth bench-cores bench-attacks bench-soak lint format check clean
 
 build: filters ## bin/weir, one static file with the built-in filters in it
 	$(GO) build -trimpath -ldflags="-s -w -X main.version=$(VERSION)" -o bin/weir ./cmd/weir
@@ -44,7 +44,9 @@ fuzz: ## each fuzz target for FUZZTIME, or on the corpus alone if that is 0, WOR
 bench: filters ## Go benchmarks, ready for benchstat: make bench COUNT=10 > new.txt
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
 
-bench-peers bench-paced bench-overload bench-growth bench-cores bench-soak: build ## weir as a process, beside its peers and under load: see host/internal/bench/README.md
+bench-attacks: SECONDS = 10
+
+bench-peers bench-paced bench-overload bench-growth bench-cores bench-attacks bench-soak: build ## weir as a process, beside its peers and under load: see host/internal/bench/README.md
 	$(GO) build -o bin/bench ./host/internal/bench
 	bin/bench -rounds $(ROUNDS) -seconds $(SECONDS) -minutes $(MINUTES) -rate $(RATE) -workloads "$(WORKLOADS)" -peers "$(PEERS)" $(@:bench-%=%)
 

@@ -14,19 +14,39 @@ import (
 	"github.com/weirdns/weir/host/internal/loopback"
 )
 
-// TestForwardingLoop: two weirs forward to each other, which neither can see in its configuration. A client gets SERVFAIL with an Extended DNS Error that
-// says what is wrong, long before the time-out; explain says so too; a query makes few packets; and both weirs count it.
-func TestForwardingLoop(t *testing.T) {
-	addresses := []string{loopback.Address(t), loopback.Address(t)}
-	var weirs []*Server
+// loopingWeirs starts two weirs that forward to each other, with more in their configuration, and returns them and their addresses.
+func loopingWeirs(t *testing.T, more string) (weirs []*Server, addresses []string) {
+	t.Helper()
+	addresses = []string{loopback.Address(t), loopback.Address(t)}
 	for i, address := range addresses {
 		path := filepath.Join(t.TempDir(), "weir.toml")
-		text := fmt.Sprintf("[[listener]]\naddress = %q\nchain = \"main\"\n[chain.main]\nupstream = \"up\"\n[upstream.up]\nservers = [%q]\n", address, addresses[1-i])
+		text := fmt.Sprintf("[[listener]]\naddress = %q\nchain = \"main\"\n[chain.main]\nupstream = \"up\"\n[upstream.up]\nservers = [%q]\n%s", address, addresses[1-i], more)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		weirs = append(weirs, serve(t, path))
 	}
+	return weirs, addresses
+}
+
+// explained is what explain says about a name.
+func explained(t *testing.T, s *Server, name string) string {
+	t.Helper()
+	trail, err := s.Explain(t.Context(), explain.Question{Name: name, Type: "A", Client: netip.MustParseAddr("127.0.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := trail.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestForwardingLoop: two weirs forward to each other, which neither can see in its configuration. A client gets SERVFAIL with an Extended DNS Error that
+// says what is wrong, long before the time-out; explain says so too; a query makes few packets; and both weirs count it.
+func TestForwardingLoop(t *testing.T) {
+	weirs, addresses := loopingWeirs(t, "")
 	client := dns.Client{Timeout: patience}
 	names := 0
 	// On a machine that stands still for a while a probe may come back when nobody waits any more. The next one comes in time.
@@ -50,15 +70,8 @@ func TestForwardingLoop(t *testing.T) {
 		return strings.Contains(r.String(), "forwarding loop")
 	})
 	once("trail", func(name string) bool {
-		trail, err := weirs[0].Explain(t.Context(), explain.Question{Name: name, Type: "A", Client: netip.MustParseAddr("127.0.0.1")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b strings.Builder
-		if err := trail.WriteText(&b); err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(b.String(), "a probe came back, so the server, or one behind it, forwards to weir") && strings.Contains(b.String(), "forwarding loop")
+		text := explained(t, weirs[0], name)
+		return strings.Contains(text, "a probe came back, so the server, or one behind it, forwards to weir") && strings.Contains(text, "forwarding loop")
 	})
 	for i, s := range weirs {
 		// Three tries, a probe and that of the other, each of which is asked again if there is nothing in time.
@@ -69,6 +82,25 @@ func TestForwardingLoop(t *testing.T) {
 	if loops := weirs[0].counted(t, "weir_upstream_failures_total", "loop") + weirs[1].counted(t, "weir_upstream_failures_total", "loop"); loops == 0 {
 		t.Errorf("no failure is counted as a loop")
 	}
+}
+
+// TestForwardingLoopWithoutCache: the same without caches, where a query goes round until it is found out. Of what is known then, explain says that nobody is asked.
+func TestForwardingLoopWithoutCache(t *testing.T) {
+	weirs, addresses := loopingWeirs(t, "max_concurrent = 40\ncache = \"none\"\n[cache.none]\nsuccess.capacity = 0\ndenial.capacity = 0\n")
+	client := dns.Client{Timeout: patience}
+	for i := range 20 { // more than one when the machine stands still, as above
+		name := fmt.Sprintf("www%d.example.", i)
+		m := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		m.SetEdns0(1232, false)
+		r, _, err := client.Exchange(m, addresses[0])
+		if err != nil || r.Rcode != dns.RcodeServerFailure && r.Rcode != dns.RcodeRefused {
+			t.Fatalf("%s: got %v, error %v, want SERVFAIL", name, r, err)
+		}
+		if strings.Contains(explained(t, weirs[0], name), "is not asked: a moment ago a probe came back") {
+			return
+		}
+	}
+	t.Error("no trail says that the server is not asked")
 }
 
 // counted is the sum of a counter over the series that have all these values of labels.

@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
@@ -125,9 +127,19 @@ func put(t *testing.T, path, text string) {
 }
 
 // TestFaultX17Killed kills weir while it writes a snapshot, again and again. Each start has the answers of before, though the upstream is gone by then, with TTLs
-// that went on.
+// that went on. There are some weirs at a time, each on its own, since most of a second goes by until there is a snapshot.
 func TestFaultX17Killed(t *testing.T) {
-	kills := *kills
+	const weirs = 4
+	for n := range weirs {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			kill(t, (*kills+weirs-1-n)/weirs)
+		})
+	}
+}
+
+// kill is the test for one of them.
+func kill(t *testing.T, times int) {
 	up := upstreamtest.Start(t, "127.0.0.1:0 udp tcp: * A -> NOERROR 192.0.2.1")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "weir.toml")
@@ -144,6 +156,10 @@ servers = [%q]
 [chain.main]
 upstream = "up"
 `, up.Addr))
+	file := filepath.Join(dir, "snapshots", "up.snapshot")
+	if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil { // weir would do it, but it is watched from the beginning
+		t.Fatal(err)
+	}
 	const names = 200
 	ttl := uint32(0)
 	p := start(t, path)
@@ -154,20 +170,15 @@ upstream = "up"
 		}
 		ttl = m.Answer[0].Header().Ttl
 	}
-	file := filepath.Join(dir, "snapshots", "up.snapshot")
-	for p.cmd.Process.Signal(syscall.Signal(0)) == nil { // until there is a snapshot that began after the last answer
+	for { // until there is a snapshot that began after the last answer
+		writing(t, file)
 		if info, err := os.Stat(file); err == nil && info.Size() > names*60 {
 			break
 		}
-		runtime.Gosched()
 	}
 	up.Close()
-	for range kills {
-		for { // until one is being written
-			if parts, err := filepath.Glob(file + ".*"); err != nil || len(parts) > 0 {
-				break
-			}
-		}
+	for range times {
+		writing(t, file)
 		p.end(syscall.SIGKILL)
 		p = start(t, path)
 		fresh := 0
@@ -189,6 +200,31 @@ upstream = "up"
 	p.end(syscall.SIGTERM)
 	if parts, err := filepath.Glob(file + ".*"); err != nil || len(parts) > 0 {
 		t.Errorf("left behind: %q, %v", parts, err)
+	}
+}
+
+// writing returns when weir begins to write a snapshot to a file: the next one of those that it writes each second.
+func writing(t *testing.T, file string) {
+	t.Helper()
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.Add(filepath.Dir(file)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		select {
+		case e := <-w.Events:
+			if e.Has(fsnotify.Create) && strings.HasPrefix(e.Name, file+".") {
+				return
+			}
+		case err := <-w.Errors:
+			t.Fatal(err)
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
 	}
 }
 

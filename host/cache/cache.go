@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 	"github.com/weirdns/weir/host/rescue"
 )
@@ -32,8 +31,6 @@ type Cache struct {
 	fetches chan fetch
 	callers sync.Pool // of *caller
 	waiters sync.Pool // of *waiter
-
-	deadlines due.Queue // of waiters
 
 	// Good until Close: the context of flights, which outlive the queries that began them.
 	background context.Context
@@ -87,7 +84,7 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 		cache.snapshots.path = filepath.Join(c.Snapshot, name+snapshotSuffix)
 	}
 	cache.snapshots.identity = env.Identity
-	cache.flights.none.L = &cache.flights.mu
+	cache.flights.none.L = &cache.flights.deadlines
 	cache.flights.spare.New = func() any { return cache.newFlight() }
 	cache.flights.byHash, cache.flights.told = make(map[uint64]*flight), make(map[uint64]int)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
@@ -148,7 +145,7 @@ func (c *Cache) Resolve(ctx context.Context, q *message.Query, dst []byte) (mess
 			w.giveUp()
 			<-p.done
 		}
-		w.release()
+		w.release(1)
 	}
 	t.Query, t.Dst = nil, nil
 	return t.Response, t.Err
@@ -182,10 +179,14 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	}
 	part, untold := answered, uint8(0)
 	var f *flight
+	refs := int32(maxLeads) // of a waiter: until it is final, while its deadline is in the queue, and of the caller
+	if !waits {
+		refs--
+	}
 	if missed || !look() {
-		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look, true)
+		f, part = c.flights.board(k, hash, c.flightHash(k, hash), now, landings, look, refs)
 		if part == crowded {
-			f, part, untold = c.boardUntold(t, &held, k, hash, now)
+			f, part, untold = c.boardUntold(t, &held, k, hash, now, refs)
 		}
 	}
 	if part == answered {
@@ -198,14 +199,13 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 	if held.state != missing {
 		w.held = held
 	}
-	w.refs.Store(1)
-	if waits {
-		w.refs.Store(2)
-	}
-	c.misses.Add(1)
+	t.Batch.Count(&c.misses, 1)
 	c.traceMiss(q, w, now)
 	switch part {
 	case alone:
+		refs-- // it has no deadline
+		w.refs.Store(refs)
+		w.owes = 1
 		if !c.startAlone(ctx, w, k, hash, waits) {
 			return w
 		}
@@ -215,22 +215,20 @@ func (c *Cache) begin(ctx context.Context, t *message.Transaction, waits bool) *
 			deadline = q.Deadline
 		}
 		f.prepare(q, deadline)
-		batch := t.Batch // while the transaction is ours
-		c.await(w, at)
+		batch := t.Batch                                     // while the transaction is ours
+		c.flights.deadlines.Set(&w.deadline, c.until(w, at)) // nobody else can end it before: its flight has not been launched
 		c.launch(f, batch)
 		return w
 	case follower:
 		c.joins.Add(1)
+		w.refs.Store(refs)
 		if c.follow(w, f, at) {
 			return w
 		}
 		w.arrived(f)
-		c.flights.leave(f)
+		c.flights.leave(f, 1)
 	}
-	if waits {
-		w.release()
-	}
-	w.release()
+	w.release(refs)
 	return nil
 }
 
@@ -259,14 +257,20 @@ func (c *Cache) land(f *flight) {
 	if f.err == nil {
 		f.buf = f.response.Message
 	}
+	refs := int32(1)
 	for w := c.flights.land(f); w != nil; {
 		next := w.next
 		w.next, w.prev = nil, nil
 		w.arrived(f)
-		w.end(f.upstream.Batch)
+		if w.part == leader { // the flight is there for the others, so what this one has is given back with the rest
+			refs += w.owes
+			w.tell(f.upstream.Batch)
+		} else {
+			w.end(f.upstream.Batch)
+		}
 		w = next
 	}
-	c.flights.leave(f)
+	c.flights.leave(f, refs)
 }
 
 // keep has what f brought taken for the cache.
@@ -369,7 +373,7 @@ func (c *Cache) Close() {
 	c.flights.close()
 	c.cancel()
 	c.flights.wait()
-	c.deadlines.Flush() // nobody waits any more, and its timer shall not keep the cache alive
+	c.flights.deadlines.Flush() // nobody waits any more, and its timer shall not keep the cache alive
 	c.metrics.remove(c)
 }
 

@@ -87,6 +87,10 @@ func (d *decision) clamp(l *Limits, msg []byte, ttl uint32) {
 	} else {
 		d.why = "its TTL is 0"
 	}
+	if !message.Steady(msg) { // it would say something else each second
+		d.keep, d.why = false, "a name in it is made of a TTL"
+		return
+	}
 	for r := range message.Records(msg) {
 		binary.BigEndian.PutUint32(msg[r.At:], min(max(value(r.TTL), least), limit))
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -12,7 +13,7 @@ import (
 // clients come and go, each with a deadline of its own, and the flight ends when the upstream answers or its own time is over. What a
 // late one brings serves the next who asks.
 type flight struct {
-	refs    atomic.Int32 // who waits, and the flight itself until it has landed; at 0 it is used again
+	refs    atomic.Int32 // one until it has landed, those of the leader's waiter, and one for each follower; at 0 it is used again
 	key     []byte
 	hash    uint64        // of its question
 	id      uint64        // the hash by which it is found
@@ -24,8 +25,8 @@ type flight struct {
 	upstream message.Transaction
 	first    waiter // the leader
 
-	waiting *waiter // who gets the answer; flights.mu guards it
-	landed  bool    // nobody can wait any more, and the following is final; flights.mu guards it
+	waiting *waiter // who gets the answer; the lock of flights guards it
+	landed  bool    // nobody can wait any more, and the following is final; likewise
 
 	response message.Response
 	err      error
@@ -37,18 +38,19 @@ type flight struct {
 const (
 	maxFlights = 4096     // when there are more, queries go to the upstream each by itself, within their own deadlines
 	maxWaiting = 4096     // clients of one flight
+	maxLeads   = 3        // references of a leader's waiter
 	maxSpare   = 16 << 10 // octets of a buffer that a flight keeps for its next use
 )
 
 // flights are the queries that are with the upstream. After close and wait there are none.
 type flights struct {
-	mu     sync.Mutex // guards following
-	byHash map[uint64]*flight
-	told   map[uint64]int // those that tell of networks, by the hash of their question
-	closed bool
-	none   sync.Cond // the last one has landed; its lock is mu
+	deadlines due.Queue // of waiters; its lock guards following
+	byHash    map[uint64]*flight
+	told      map[uint64]int // those that tell of networks, by the hash of their question
+	closed    bool
+	none      sync.Cond // the last one has landed; it has that lock
 
-	landings atomic.Uint64 // changes under mu
+	landings atomic.Uint64 // changes under it
 
 	spare sync.Pool // of *flight, whose buffers are what a miss would otherwise allocate
 }
@@ -66,12 +68,13 @@ const (
 
 // board finds or makes the flight for key k, as of now. again looks into the store once more when there is none, but others have landed since there were
 // so many landings, before the caller looked: the answer of a flight is in the store before it is taken off the list. Whoever gets a
-// flight leaves it once. If the leader waits, first is on the list, for the leader to make what it has to be before it goes on.
-func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, waits bool) (*flight, role) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+// flight leaves it once. leads is how many references the waiter of the leader has: with none, nobody waits, and the leader leaves like others. Otherwise first
+// is on the list, for the leader to make what it has to be before it goes on.
+func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, leads int32) (*flight, role) {
+	fs.deadlines.Lock()
+	defer fs.deadlines.Unlock()
 	if f := fs.byHash[id]; f != nil {
-		if string(f.key) != string(k) || f.refs.Load() > maxWaiting {
+		if string(f.key) != string(k) || f.refs.Load() >= maxWaiting+maxLeads {
 			return nil, alone
 		}
 		f.refs.Add(1)
@@ -90,16 +93,16 @@ func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, 
 		fs.told[hash]++
 	}
 	f := fs.spare.Get().(*flight)
-	f.refs.Store(2)
+	f.refs.Store(1 + max(leads, 1))
 	f.key, f.hash, f.id, f.started, f.landed = append(f.key[:0], k...), hash, id, now, false
 	fs.byHash[id] = f
-	if waits {
+	if leads > 0 {
 		f.enlist(&f.first)
 	}
 	return f, leader
 }
 
-// enlist puts w on the list of f, which it has boarded. flights.mu is held.
+// enlist puts w on the list of f, which it has boarded. The lock of flights is held.
 func (f *flight) enlist(w *waiter) {
 	w.flight, w.listed = f, true
 	w.next, w.prev = f.waiting, nil
@@ -111,12 +114,12 @@ func (f *flight) enlist(w *waiter) {
 
 // unlist takes w off the list of its flight and reports whether it was there. Then w is the caller's to end.
 func (fs *flights) unlist(w *waiter) bool {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.deadlines.Lock()
+	defer fs.deadlines.Unlock()
 	if !w.listed {
 		return false
 	}
-	w.listed = false
+	fs.settle(w)
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -129,10 +132,18 @@ func (fs *flights) unlist(w *waiter) bool {
 	return true
 }
 
+// settle notes that w is off the list, and how many references it gives back when it ends. The lock is held.
+func (fs *flights) settle(w *waiter) {
+	w.listed, w.owes = false, 1
+	if fs.deadlines.ClearLocked(&w.deadline) {
+		w.owes = 2
+	}
+}
+
 // land takes f off the list, so that nobody can board it any more, and returns those who wait for it, who are the caller's to end.
 func (fs *flights) land(f *flight) *waiter {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.deadlines.Lock()
+	defer fs.deadlines.Unlock()
 	delete(fs.byHash, f.id)
 	if tells(f.key) {
 		if fs.told[f.hash]--; fs.told[f.hash] == 0 {
@@ -143,7 +154,7 @@ func (fs *flights) land(f *flight) *waiter {
 	all := f.waiting
 	f.waiting, f.landed = nil, true
 	for w := all; w != nil; w = w.next {
-		w.listed = false
+		fs.settle(w)
 	}
 	if len(fs.byHash) == 0 {
 		fs.none.Broadcast()
@@ -151,11 +162,12 @@ func (fs *flights) land(f *flight) *waiter {
 	return all
 }
 
-// leave is for who has boarded f and needs it no longer.
-func (fs *flights) leave(f *flight) {
-	if f.refs.Add(-1) > 0 {
+// leave gives references to f back. With the last one it is used again.
+func (fs *flights) leave(f *flight, refs int32) {
+	if f.refs.Add(-refs) > 0 {
 		return
 	}
+	f.first.forget()
 	if cap(f.buf) > maxSpare {
 		f.buf = nil
 	}
@@ -166,15 +178,15 @@ func (fs *flights) leave(f *flight) {
 
 // close lets no more flights begin.
 func (fs *flights) close() {
-	fs.mu.Lock()
+	fs.deadlines.Lock()
 	fs.closed = true
-	fs.mu.Unlock()
+	fs.deadlines.Unlock()
 }
 
 // wait returns when the last flight has landed. Who waited for that may be told a moment later.
 func (fs *flights) wait() {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.deadlines.Lock()
+	defer fs.deadlines.Unlock()
 	for len(fs.byHash) > 0 {
 		fs.none.Wait()
 	}
@@ -182,8 +194,8 @@ func (fs *flights) wait() {
 
 // number is how many there are.
 func (fs *flights) number() int {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.deadlines.Lock()
+	defer fs.deadlines.Unlock()
 	return len(fs.byHash)
 }
 

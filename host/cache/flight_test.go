@@ -296,17 +296,17 @@ func TestTooManyFlights(t *testing.T) {
 func TestFlightCollision(t *testing.T) {
 	fs := &open(t, preset("weir"), says(0), time.Now).flights
 	never := func() bool { return false }
-	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never, false)
+	one, role := fs.board([]byte("one"), 1, 1, 0, 0, never, 0)
 	if role != leader {
 		t.Fatalf("the first has the role %d", role)
 	}
-	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never, false); f != nil || role != alone {
+	if f, role := fs.board([]byte("other"), 1, 1, 0, 0, never, 0); f != nil || role != alone {
 		t.Errorf("another key has the role %d in the flight of the first", role)
 	}
-	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never, false); f != one || role != follower {
+	if f, role := fs.board([]byte("one"), 1, 1, 0, 0, never, 0); f != one || role != follower {
 		t.Errorf("the same key has the role %d", role)
 	}
-	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }, false); f != nil || role != answered || fs.number() != 1 {
+	if f, role := fs.board([]byte("third"), 3, 3, 0, 7, func() bool { return true }, 0); f != nil || role != answered || fs.number() != 1 {
 		t.Errorf("a key whose answer has come has the role %d, and there are %d flights", role, fs.number())
 	}
 	fs.land(one)

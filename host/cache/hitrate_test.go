@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sort"
 	"testing"
+
+	"github.com/weirdns/weir/host/internal/race"
 )
 
 // zipf draws numbers below a bound, n with a probability in proportion to 1/(n+1)^skew. That of math/rand/v2 can't do a skew of 1 or below.
@@ -61,7 +63,8 @@ func (f *filler) ask(n uint64) bool {
 // TestHitRate compares with an exact LRU of as many entries, for names asked for as the web is, by Zipf's law, and has queries for names that nobody asks
 // for again between them, which is what scanners and some attacks do.
 func TestHitRate(t *testing.T) {
-	const names, queries = 20_000, 200_000
+	names := race.Rounds(20_000, 5000)
+	queries := 10 * uint64(names)
 	for _, skew := range []float64{0.9, 1.0, 1.1} {
 		for _, capacity := range []int{names / 100, names / 10} {
 			alone := 0.0 // hit rate of this store without unique names
@@ -76,10 +79,10 @@ func TestHitRate(t *testing.T) {
 					f := &filler{store: newStore(&c)}
 					l := &lru{capacity: capacity, elements: make(map[uint64]*list.Element)}
 					tries, hits, hitsLRU := 0, 0, 0
-					for i := range uint64(queries) {
+					for i := range queries {
 						if random.IntN(100) < unique {
-							f.ask(names + i)
-							l.ask(names + i)
+							f.ask(uint64(names) + i)
+							l.ask(uint64(names) + i)
 							continue
 						}
 						n := z.draw()

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/weirdns/weir/host/internal/race"
 )
 
 func heap() int {
@@ -44,6 +46,7 @@ func TestMemory(t *testing.T) {
 		}, 0.75},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			test.octets = min(test.octets, race.Rounds(16<<20, 4<<20))
 			random := rand.New(rand.NewPCG(15, 16))
 			c := preset("weir", func(c *Config) {
 				c.Success.Capacity, c.Success.Octets, c.Denial.Capacity = test.capacity, test.octets, 0

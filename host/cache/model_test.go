@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/race"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -133,9 +134,9 @@ func randomItem(r *rand.Rand, k []byte, largest int, now int64) item {
 // TestModel does everything in any order, to a store and to the model. What is in the store is in all as in the model; what is not there but in the
 // model has been evicted.
 func TestModel(t *testing.T) {
-	steps := 50_000
+	steps := race.Rounds(50_000, 5000)
 	if testing.Short() {
-		steps = 20_000
+		steps = min(steps, 20_000)
 	}
 	for _, test := range []struct {
 		name      string

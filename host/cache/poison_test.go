@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/host/internal/fuzzing"
+	"github.com/weirdns/weir/host/internal/race"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -78,9 +79,9 @@ func TestPoisoning(t *testing.T) {
 		m.names = append(m.names, name)
 	}
 	types := []uint16{dns.TypeA, dns.TypeNS, dns.TypeCNAME, dns.TypeSOA, dns.TypeAAAA, dns.TypeANY}
-	rounds := 100_000
+	rounds := race.Rounds(100_000, 5000)
 	if testing.Short() {
-		rounds = 5_000
+		rounds = 5000
 	}
 	var now clock
 	for range rounds / 20 {
@@ -147,7 +148,7 @@ func sameButTTLs(kept, said []byte, k kind) bool {
 
 // TestRandomQuestions looks for one question in the place of another.
 func TestRandomQuestions(t *testing.T) {
-	rounds := 200_000
+	rounds := race.Rounds(200_000, 20_000)
 	if testing.Short() {
 		rounds = 20_000
 	}

@@ -44,14 +44,14 @@ func (c *Cache) fetch(ctx context.Context) {
 
 // refresh asks the upstream for key k, unless somebody does already. The entry stays what it is until there is a better one.
 func (c *Cache) refresh(k []byte, hash uint64) {
-	f, role := c.flights.board(k, hash, c.flightHash(k, hash), c.since(nil), 0, func() bool { return false }, false)
+	f, role := c.flights.board(k, hash, c.flightHash(k, hash), c.since(nil), 0, func() bool { return false }, 0)
 	switch role {
 	case alone, crowded:
 		c.store.release(k, hash)
 	case follower:
-		c.flights.leave(f)
+		c.flights.leave(f, 1)
 	case leader:
-		c.flights.leave(f)
+		c.flights.leave(f, 1)
 		c.prefetches.Add(1)
 		var q message.Query
 		queryOf(&q, k, nil)

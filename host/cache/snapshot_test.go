@@ -19,6 +19,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/weirdns/weir/host/internal/fuzzing"
+	"github.com/weirdns/weir/host/internal/race"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -202,7 +203,7 @@ func small() Config {
 
 // TestBitFlips turns bits of a snapshot over, one at a time and several, and reads it: each answer is the right one, or there is none.
 func TestBitFlips(t *testing.T) {
-	rounds := 100_000
+	rounds := race.Rounds(100_000, 5000)
 	if testing.Short() {
 		rounds = 5000
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/weirdns/weir/host/internal/race"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -193,7 +194,7 @@ func TestFlood(t *testing.T) {
 				}
 			}
 			hits, tries := 0, 0
-			for n := range uint64(200_000) {
+			for n := range uint64(race.Rounds(200_000, 50_000)) {
 				f.put(1<<32+n, test.kind, 100)
 				if n%4 == 0 {
 					m := random.Uint64N(hot)

@@ -295,7 +295,7 @@ func (c *Cache) forNetwork(k []byte, r *message.Response) string {
 // boardUntold boards a flight for a query with key k, of whose network the upstream is not to be told, since it is being told of too many others: as for
 // a client that does not want it told. What there is for such clients will do as well.
 // untold is how many bits of the network it was not told, if that is so. If it is answered, held has what there is.
-func (c *Cache) boardUntold(t *message.Transaction, held *found, k []byte, hash uint64, now int64) (f *flight, part role, untold uint8) {
+func (c *Cache) boardUntold(t *message.Transaction, held *found, k []byte, hash uint64, now int64, leads int32) (f *flight, part role, untold uint8) {
 	c.untold.Add(1)
 	var room [maxKey]byte
 	key := appendSubnet(append(room[:0], questionOf(k)...), message.Hidden)
@@ -306,7 +306,7 @@ func (c *Cache) boardUntold(t *message.Transaction, held *found, k []byte, hash 
 	}
 	landings := c.flights.landings.Load()
 	if !look() {
-		switch f, part = c.flights.board(key, hash, c.flightHash(key, hash), now, landings, look, true); part {
+		switch f, part = c.flights.board(key, hash, c.flightHash(key, hash), now, landings, look, leads); part {
 		case answered:
 		case alone:
 			return f, part, 0

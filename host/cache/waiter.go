@@ -19,10 +19,11 @@ type waiter struct {
 	held        found        // what the store had
 	flight      *flight      // which it has boarded, and leaves when it is final; or, as part of it, when it is not used any more
 	deadline    due.Entry    // when it gets what there is without the flight
-	refs        atomic.Int32 // one until it is final, one while deadline is in the queue, one of a caller who may give up
+	refs        atomic.Int32 // one until it is final, one while deadline is in the queue, one of a caller who may give up; the leader's are with those of the flight
 
-	prev, next *waiter // on the list of the flight; flights.mu guards them
+	prev, next *waiter // on the list of the flight; the lock of flights guards them
 	listed     bool    // likewise
+	owes       int32   // references to give back at the end; who takes it off the list sets it
 
 	// For who asks alone.
 	key   []byte
@@ -38,7 +39,7 @@ func (w *waiter) init(c *Cache) {
 			w.expired()
 			w.end(nil)
 		}
-		w.release()
+		w.release(1)
 	}
 	w.alone.Done = func() {
 		w.answeredAlone()
@@ -61,57 +62,60 @@ func (c *Cache) waiterFor(f *flight, part role) *waiter {
 	return c.waiters.Get().(*waiter)
 }
 
-// release gives a reference back, and with the last one the waiter.
-func (w *waiter) release() { w.releaseSome(1) }
-
-func (w *waiter) releaseSome(refs int32) {
+// release gives references back, and with the last one the waiter.
+func (w *waiter) release(refs int32) {
+	if w.part == leader {
+		w.cache.flights.leave(w.flight, refs)
+		return
+	}
 	if w.refs.Add(-refs) > 0 {
 		return
 	}
-	f := w.flight
+	w.forget()
+	w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, nil
+	w.cache.waiters.Put(w)
+}
+
+// forget is for a waiter that nobody knows of any more.
+func (w *waiter) forget() {
 	w.transaction, w.flight = nil, nil
 	if w.held.state != missing {
 		w.held = found{}
 	}
-	if w.part == leader {
-		w.cache.flights.leave(f)
-		return
-	}
-	w.alone.Query, w.alone.Dst, w.alone.Batch = nil, nil, nil
-	w.cache.waiters.Put(w)
 }
 
 // end tells the owner of the transaction that it is final, with the batch of the present goroutine. For the waiter that was the last thing to do.
 func (w *waiter) end(batch *message.Batch) {
 	t := w.transaction
 	t.Batch = batch
-	refs := int32(1)
-	if f := w.flight; f != nil {
-		if w.cache.deadlines.Clear(&w.deadline) {
-			refs++
-		}
-		if w.part != leader {
-			w.cache.flights.leave(f)
-		}
+	if f := w.flight; f != nil && w.part != leader {
+		w.cache.flights.leave(f, 1)
 	}
-	w.releaseSome(refs)
+	w.release(w.owes)
+	t.Done()
+}
+
+// tell is end for who gives the references back later.
+func (w *waiter) tell(batch *message.Batch) {
+	t := w.transaction
+	t.Batch = batch
 	t.Done()
 }
 
 // follow puts w on the list of f, which it has boarded, and has it end as await does. It returns false when f has landed already.
 func (c *Cache) follow(w *waiter, f *flight, now time.Time) bool {
-	c.flights.mu.Lock()
-	defer c.flights.mu.Unlock()
+	c.flights.deadlines.Lock()
+	defer c.flights.deadlines.Unlock()
 	if f.landed {
 		return false
 	}
 	f.enlist(w)
-	c.await(w, now)
+	c.flights.deadlines.SetLocked(&w.deadline, c.until(w, now))
 	return true
 }
 
-// await has w end when the time that its query has from now on is over. Nobody else can end it before: its flight has not been launched, or its list is locked.
-func (c *Cache) await(w *waiter, now time.Time) {
+// until is when the time is over that w has for its flight.
+func (c *Cache) until(w *waiter, now time.Time) time.Time {
 	q := w.transaction.Query
 	wait := c.config.ResolveTimeout + time.Second // a flight ends before; this is for a next that does not
 	if !q.Deadline.IsZero() {
@@ -125,8 +129,7 @@ func (c *Cache) await(w *waiter, now time.Time) {
 	if c.injected != nil {
 		now = time.Now() // the queue has the real clock
 	}
-	w.refs.Add(1)
-	c.deadlines.Set(&w.deadline, now.Add(max(wait, 0)))
+	return now.Add(max(wait, 0))
 }
 
 // arrived makes the transaction final by what f has brought.

@@ -32,7 +32,7 @@ type Exchange struct {
 	Response message.Response // valid when done and not Dropped; its octets are in a buffer of the exchange
 	Dropped  bool             // a filter said that the client gets no response
 	Wake     func()           // for Start; set once, before the first of the exchange's queries
-	Batch    *message.Batch   // for Start: that of the goroutine which calls it; when Wake is called, that of the one which does
+	Batch    *message.Batch   // for Begin and Start: that of the goroutine which calls it, nil for none; when Wake is called, that of the one which does
 	Shard    uint8            // where this exchange counts; those that are at work at a time had better have different ones, see Shards
 
 	// Lease is for the handler that hands x to a chain: where it counts that x is under way. Nobody else touches it.

@@ -110,7 +110,7 @@ func (c *Chain) Begin(x *Exchange) bool {
 	w.shard = x.Shard
 	c.enter(&w.levels[0], -1, &x.Query)
 	if c.queries != nil {
-		c.queries[x.Shard%Shards].n.Add(1)
+		x.Batch.Count(&c.queries[x.Shard%Shards].n, 1)
 	}
 	return c.run(context.Background(), x, atOnce)
 }

@@ -44,9 +44,14 @@ const (
 // Set makes e due at the given time, sooner or later than before, and reports whether it was not in the queue: then there will be a call of
 // Fire, unless Clear takes it back.
 func (q *Queue) Set(e *Entry, at time.Time) (added bool) {
-	moment := At(at)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.SetLocked(e, at)
+}
+
+// SetLocked is Set for who has the lock.
+func (q *Queue) SetLocked(e *Entry, at time.Time) (added bool) {
+	moment := At(at)
 	if added = e.place == 0; !added {
 		q.remove(e)
 	}
@@ -62,6 +67,17 @@ func (q *Queue) Set(e *Entry, at time.Time) (added bool) {
 func (q *Queue) Clear(e *Entry) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.ClearLocked(e)
+}
+
+// Lock takes the lock of the queue, which may guard more: what its entries are part of. Fire is called without it.
+func (q *Queue) Lock() { q.mu.Lock() }
+
+// Unlock releases it.
+func (q *Queue) Unlock() { q.mu.Unlock() }
+
+// ClearLocked is Clear for who has the lock.
+func (q *Queue) ClearLocked(e *Entry) bool {
 	if e.place == 0 {
 		return false
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdns/weir/host/internal/stack"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -42,6 +43,8 @@ func newDoH(config Config, in *entrance) *doh {
 	return h
 }
 
+var closing = []string{"close"}
+
 // problem is what a client did wrong, and the status that says so.
 type problem struct {
 	status int
@@ -66,8 +69,14 @@ func (h *doh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.begin()
 	defer m.end()
 	defer h.recover()
+	if r.Context().Err() != nil { // the client has given it up, as in a flood of streams that are reset (CVE-2023-44487): what it asks for costs nothing more
+		return
+	}
 	if r.ProtoMajor < 3 {
 		w.Header()["Alt-Svc"] = h.altSvc
+		if h.in.idle.Load() == 0 { // the listener ends: another connection for the next request; over HTTP/2 net/http makes that a GOAWAY
+			w.Header()["Connection"] = closing
+		}
 	} else {
 		c, now := http.NewResponseController(w), time.Now()
 		c.SetReadDeadline(now.Add(h.read))   //nolint:errcheck // then the stream has ended
@@ -102,12 +111,12 @@ func (h *doh) recover() {
 
 // resolve answers a request with a DNS message in it.
 func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
-	msg, p := decodeRequest(r)
+	msg, p := decodeRequest(r, m)
 	if p != nil {
 		p.write(w)
 		return
 	}
-	deepen() // now, since requests whose content does not come need no such stack
+	stack.Deepen() // now, since requests whose content does not come need no such stack
 	j := h.in.jobs.get()
 	defer h.in.jobs.put(j)
 	out, p := h.answer(j, r, m, msg)
@@ -121,6 +130,8 @@ func (h *doh) resolve(w http.ResponseWriter, r *http.Request, m *member) {
 	if len(out) > smallContent {
 		header["Content-Length"] = []string{strconv.Itoa(len(out))}
 	}
+	m.respond()
+	defer m.proceed()
 	w.Write(out) //nolint:errcheck // the client may have left
 }
 
@@ -140,8 +151,8 @@ func (h *doh) answer(j *job, r *http.Request, m *member, msg []byte) ([]byte, *p
 	return out, nil
 }
 
-// decodeRequest returns the DNS message in a request, RFC 8484 section 4.1.
-func decodeRequest(r *http.Request) ([]byte, *problem) {
+// decodeRequest returns the DNS message in a request on the connection m, RFC 8484 section 4.1.
+func decodeRequest(r *http.Request, m *member) ([]byte, *problem) {
 	switch r.Method {
 	case http.MethodGet:
 		return decodeURL(r.URL.RawQuery)
@@ -149,6 +160,8 @@ func decodeRequest(r *http.Request) ([]byte, *problem) {
 		if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), dnsMessage) {
 			return nil, problemType
 		}
+		m.stall()
+		defer m.proceed()
 		return readBody(r.Body, r.ContentLength)
 	}
 	return nil, problemMethod

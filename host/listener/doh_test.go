@@ -3,6 +3,7 @@ package listener
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"runtime"
@@ -340,6 +342,27 @@ func TestHTTPSlow(t *testing.T) {
 	}
 }
 
+// TestGivenUp: a request that its client has given up before it is looked at isn't resolved.
+func TestGivenUp(t *testing.T) {
+	r := startSecured(t, nil, overHTTPS())
+	h := newDoH(r.config, r.httpsIn)
+	for name, given := range map[string]bool{"wanted": false, "given up": true} {
+		t.Run(name, func(t *testing.T) {
+			before := r.metric(t, "queries_total", "https")
+			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), memberKey{}, new(member)))
+			defer cancel()
+			if given {
+				cancel()
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", encoded(mt0()), nil))
+			if asked := r.metric(t, "queries_total", "https") > before; asked == given || (w.Body.Len() == 0) != given {
+				t.Errorf("resolved: %v, with %d octets of content", asked, w.Body.Len())
+			}
+		})
+	}
+}
+
 // TestRapidReset: streams that are reset at once (CVE-2023-44487), and more of them at a time than are allowed, harm nobody else.
 func TestRapidReset(t *testing.T) {
 	r := startSecured(t, nil, overHTTPS())
@@ -430,6 +453,33 @@ func TestHTTPDrain(t *testing.T) {
 	}
 }
 
+// TestHTTPLeave: a listener whose sockets another process has as well tells each client to go, with the next response, and has gone when all have; it does not wait for
+// the end of the time that it would give them.
+func TestHTTPLeave(t *testing.T) {
+	for _, version := range versions[:2] {
+		t.Run(version, func(t *testing.T) {
+			r := startSecured(t, func(l *Listener) { l.env.Grace = time.Hour }, overHTTPS())
+			c := r.http(t, version)
+			ask := func() {
+				t.Helper()
+				if got := do(t, c, request(t, "POST", r.url("/dns-query"), mt.Canary(), "Content-Type", dnsMessage)); got.StatusCode != 200 {
+					t.Errorf("got %s", got.Status)
+				}
+			}
+			ask()
+			r.HandOver(nil)
+			stopped := make(chan struct{})
+			go func() { r.stop(); close(stopped) }()
+			for !r.clients.isDraining() {
+				runtime.Gosched()
+			}
+			ask()
+			<-stopped
+			r.wantMetric(t, 0, "connections", "https")
+		})
+	}
+}
+
 // TestHTTPLimits: connections count, and the one that has been idle longest makes room.
 func TestHTTPLimits(t *testing.T) {
 	config := overHTTPS()
@@ -467,7 +517,7 @@ func FuzzDoH(f *testing.F) {
 		var p *problem
 		fuzzing.Bounded(t, len(rawQuery)+len(body), 2*jobQuery, func() {
 			r.Body = io.NopCloser(iotestOneByte{bytes.NewReader(body)})
-			msg, p = decodeRequest(r)
+			msg, p = decodeRequest(r, new(member))
 		})
 		switch {
 		case p != nil && (p.status < 400 || p.status > 499 || p.text == ""):

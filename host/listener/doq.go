@@ -10,6 +10,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/weirdns/weir/host/internal/stack"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -65,10 +66,10 @@ func (l *Listener) serveQUIC(ctx, work context.Context) {
 // answerStream answers the query on a stream.
 func (l *Listener) answerStream(work context.Context, conn *quic.Conn, g *guest, s *quic.Stream) {
 	s.SetReadDeadline(time.Now().Add(l.messageTimeout)) //nolint:errcheck // then the read fails as well
-	msg, err := readStream(s)
+	msg, err := receiveStream(g, s)
 	var out []byte
 	if err == nil {
-		deepen() // now, since streams that bring nothing need no such stack
+		stack.Deepen() // now, since streams that bring nothing need no such stack
 		e := l.quicIn
 		j := e.jobs.get()
 		defer e.jobs.put(j)
@@ -86,7 +87,10 @@ func (l *Listener) answerStream(work context.Context, conn *quic.Conn, g *guest,
 	default:
 		s.SetWriteDeadline(time.Now().Add(l.writeTimeout)) //nolint:errcheck // then the write fails as well
 		framed := append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(out)), uint16(len(out))), out...)
-		if _, err := s.Write(framed); err != nil {
+		g.respond()
+		_, err := s.Write(framed)
+		g.proceed()
+		if err != nil {
 			s.CancelWrite(doqUnspecified)
 			return
 		}
@@ -110,6 +114,13 @@ func answerQUIC(work context.Context, e *entrance, j *job, g *guest, msg []byte)
 		return out, nil
 	}
 	return e.resolve(work, j, ""), nil
+}
+
+// receiveStream is readStream, which waits for the client.
+func receiveStream(g *guest, s io.Reader) ([]byte, error) {
+	g.stall()
+	defer g.proceed()
+	return readStream(s)
 }
 
 // readStream returns the message on a stream, which is all that is on it (RFC 9250 section 4.2).

@@ -52,32 +52,78 @@ type jobs struct {
 }
 
 func (p *jobs) get() *job {
+	var one [1]*job
+	p.take(one[:])
+	return one[0]
+}
+
+// take gets as many jobs as there are free ones and room for, but at least one, and returns how many.
+func (p *jobs) take(some []*job) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		j := p.free[n-1]
-		p.free = p.free[:n-1]
-		return j
+	if rest := len(p.free) - len(some); len(p.free) > 0 {
+		n := copy(some, p.free[max(rest, 0):])
+		clear(p.free[max(rest, 0):])
+		p.free = p.free[:max(rest, 0)]
+		return n
 	}
 	p.made++
 	j := &job{query: make([]byte, 0, jobQuery), scratch: make([]byte, 0, jobScratch)}
 	j.exchange.Shard = uint8(p.made % chain.Shards)
-	return j
+	some[0] = j
+	return 1
 }
 
-func (p *jobs) put(j *job) {
-	if j.broken {
+func (p *jobs) put(some ...*job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, j := range some {
+		p.putLocked(j)
+	}
+}
+
+// putLocked is put for who has the lock.
+func (p *jobs) putLocked(j *job) {
+	if j.broken || len(p.free) >= jobsKept {
 		return
 	}
 	j.names, j.exchange.Batch = nil, nil
 	if cap(j.query) > jobQuery {
 		j.query = make([]byte, 0, jobQuery)
 	}
+	p.free = append(p.free, j)
+}
+
+// end puts the jobs back that are held, with the shares of their clients.
+func (p *jobs) end(held []any, shares *share.Table) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.free) < jobsKept {
-		p.free = append(p.free, j)
+	for _, h := range held {
+		j := h.(*job)
+		shares.Give(j.share)
+		p.putLocked(j)
 	}
+}
+
+// stash is what one goroutine has taken of the jobs ahead, so that it does not take their lock for each query.
+type stash struct {
+	jobs *jobs
+	some [16]*job
+	n    int
+}
+
+func (s *stash) get() *job {
+	if s.n == 0 {
+		s.n = s.jobs.take(s.some[:])
+	}
+	s.n--
+	return s.some[s.n]
+}
+
+// close gives back what is left.
+func (s *stash) close() {
+	s.jobs.put(s.some[:s.n]...)
+	s.n = 0
 }
 
 // quota counts what is being waited for, up to a limit.
@@ -99,7 +145,12 @@ func (q *quota) take(j *job) (s share.Share, ok bool) {
 
 func (q *quota) release(s share.Share) {
 	q.shares.Give(s)
-	if q.n.Add(-1) == 0 && q.watched.Load() {
+	q.leave(1)
+}
+
+// leave is release for so many, whose shares have been given back.
+func (q *quota) leave(n int) {
+	if q.n.Add(-int64(n)) == 0 && q.watched.Load() {
 		select {
 		case q.none <- struct{}{}:
 		default:
@@ -211,9 +262,7 @@ func (e *entrance) resolve(ctx context.Context, j *job, path string) (out []byte
 
 // complete waits for what begin left, until ctx is done or the deadline of the query at the latest, and returns like begin.
 func (e *entrance) complete(ctx context.Context, j *job) []byte {
-	e.counters.inFlight.Add(1)
 	out, _ := e.advance(ctx, j, stepComplete)
-	e.counters.inFlight.Add(-1)
 	return out
 }
 
@@ -328,16 +377,17 @@ func (e *entrance) finish(j *job) []byte {
 	if len(r.EDE) > 0 {
 		e.counters.explained(message.EDECode(r.EDE))
 	}
-	switch b := j.exchange.Batch; {
-	case b != nil && !e.injected: // looking at the clock costs more than counting the response
-		j.end = b.Now()
-	case j.clock != nil && !e.injected:
+	batch := j.exchange.Batch
+	switch { // looking at the clock costs more than counting the response
+	case e.injected:
+		j.end = e.now()
+	case j.clock != nil:
 		j.end = j.clock.now()
 	default:
-		j.end = e.now()
+		j.end = batch.Now()
 	}
 	if t := e.counters.of(j); t != nil && !j.counted {
-		t.response(r.RCODE, len(out), j.end.Sub(j.start))
+		t.response(batch, r.RCODE, len(out), j.end.Sub(j.start))
 	}
 	if e.queries != nil && !j.counted {
 		e.logQuery(j, out, j.end)

@@ -58,9 +58,12 @@ func (l *Listener) serveHTTP(ctx, work context.Context, handler *doh) {
 			return context.WithValue(ctx, memberKey{}, c.(*tls.Conn).NetConn().(*beneath).member)
 		},
 	}
-	ready := &secureConns{conns: make(chan net.Conn), done: make(chan struct{}), addr: l.tcp.Addr()}
+	ready := &secureConns{conns: make(chan net.Conn), done: make(chan struct{})}
 	var all sync.WaitGroup
-	all.Go(func() { server.Serve(ready) }) //nolint:errcheck // it ends when it is told to
+	all.Go(func() {
+		defer close(ready.done)
+		l.env.Guard.Keep(ctx, func(context.Context) { l.acceptHTTP(server, ready) })
+	})
 	config := l.keeper.server(l.turns.take, alpnHTTP2, alpnHTTP1)
 	l.serveStreams(ctx, &all, l.httpsIn, config, func(c *connection) {
 		if below := c.handOver(); ready.put(c.conn) {
@@ -84,12 +87,21 @@ func (c *connection) handOver() *beneath {
 	return below
 }
 
-// secureConns is a net.Listener of connections whose handshake is done.
+// acceptHTTP has server take connections until it is told to end. A panic leaves it as it was but for the connection that nobody serves yet.
+func (l *Listener) acceptHTTP(server *http.Server, ready *secureConns) {
+	turn := &secureListener{from: ready, listener: l, closed: make(chan struct{})}
+	defer func() {
+		if turn.last != nil {
+			turn.last.Close()
+		}
+	}()
+	server.Serve(turn) //nolint:errcheck // it ends when it is told to
+}
+
+// secureConns are connections whose handshake is done, on their way to who serves them.
 type secureConns struct {
 	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-	addr  net.Addr
+	done  chan struct{} // closed when nobody takes any more
 }
 
 // put gives a connection to who accepts, and reports whether somebody took it.
@@ -102,21 +114,32 @@ func (s *secureConns) put(c net.Conn) bool {
 	}
 }
 
-func (s *secureConns) Accept() (net.Conn, error) {
+// secureListener is a net.Listener of secureConns. net/http closes it when it returns, by a panic too, so it is made anew each time.
+type secureListener struct {
+	from     *secureConns
+	listener *Listener
+	closed   chan struct{}
+	once     sync.Once
+	last     net.Conn // what Accept has returned, until it is called again
+}
+
+func (s *secureListener) Accept() (net.Conn, error) {
+	s.last = nil
+	s.listener.willAccept("http")
 	select {
-	case c := <-s.conns:
-		return c, nil
-	case <-s.done:
+	case s.last = <-s.from.conns:
+		return s.last, nil
+	case <-s.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-func (s *secureConns) Close() error {
-	s.once.Do(func() { close(s.done) })
+func (s *secureListener) Close() error {
+	s.once.Do(func() { close(s.closed) })
 	return nil
 }
 
-func (s *secureConns) Addr() net.Addr { return s.addr }
+func (s *secureListener) Addr() net.Addr { return s.listener.tcp.Addr() }
 
 // serveHTTP3 serves what is over QUIC.
 func (l *Listener) serveHTTP3(ctx, work context.Context, handler *doh) {
@@ -128,6 +151,7 @@ func (l *Listener) serveHTTP3(ctx, work context.Context, handler *doh) {
 	}
 	told := make(chan struct{})
 	go func() {
+		defer l.httpsIn.survive()
 		defer close(told)
 		<-ctx.Done()
 		server.Shutdown(work) //nolint:errcheck // it tells clients to go away, and returns when they have gone

@@ -84,6 +84,8 @@ func (h *doh) resolveJSON(w http.ResponseWriter, r *http.Request, m *member) {
 	}
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", cacheControl(out))
+	m.respond()
+	defer m.proceed()
 	w.Write(text) //nolint:errcheck // the client may have left
 }
 

@@ -84,8 +84,9 @@ type Listener struct {
 	jar     *cookie.Jar // of this listener alone; nil: there is none, or it is that of Env
 	proxies *Scopes     // who has to say in whose name it sends; nil: nobody
 
-	messageTimeout, writeTimeout, handshakeTimeout time.Duration    // for tests
-	certificateTick                                <-chan time.Time // for tests; nil: every second
+	messageTimeout, writeTimeout, handshakeTimeout time.Duration     // for tests
+	certificateTick                                <-chan time.Time  // for tests; nil: every second
+	accepting                                      func(loop string) // for tests, which have it panic; may be nil
 	datagrams                                      func(*socket) (datagrams, error)
 }
 
@@ -324,8 +325,15 @@ func (l *Listener) Serve(ctx context.Context) error {
 	// Queries in flight outlive ctx by the grace time.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	for _, e := range []*entrance{l.udpIn, l.tcpIn, l.tlsIn, l.httpsIn, l.quicIn} {
+		if e != nil {
+			l.env.Metrics.serves(label{l.config.Address, e.transport.String()}, &e.waiting, true)
+			defer l.env.Metrics.serves(label{l.config.Address, e.transport.String()}, &e.waiting, false)
+		}
+	}
 	var all sync.WaitGroup
-	for _, s := range l.sockets {
+	for i, s := range l.sockets {
+		s.shard = uint8(i % chain.Shards)
 		all.Go(func() { l.serveUDP(ctx, work, s) })
 	}
 	answer := func(c *connection) { c.serve(work) }
@@ -350,7 +358,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 		})
 	}
 	<-ctx.Done()
-	for _, e := range []*entrance{l.tcpIn, l.tlsIn} {
+	for _, e := range []*entrance{l.tcpIn, l.tlsIn, l.httpsIn} {
 		if e != nil {
 			e.idle.Store(0) // clients had better not count on this connection any more
 		}
@@ -419,6 +427,13 @@ func (l *Listener) followCertificate(ctx context.Context) {
 		tick = ticker.C
 	}
 	l.keeper.follow(ctx, tick)
+}
+
+// willAccept is called by each loop that takes connections, before it waits for the next one.
+func (l *Listener) willAccept(loop string) {
+	if l.accepting != nil {
+		l.accepting(loop)
+	}
 }
 
 // pause waits a moment after an error of the system that may pass, such as too many open files.

@@ -18,7 +18,7 @@ type Metrics struct {
 
 	mu       sync.Mutex // guards following
 	tally    map[label]*tallies
-	inFlight map[label]*atomic.Int64
+	inFlight map[label][]*quota // of those that serve
 
 	malformed, truncated, shed, panics *prometheus.CounterVec
 
@@ -37,7 +37,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			append([]string{"listener", "transport"}, more...))
 	}
 	m := &Metrics{
-		tally: make(map[label]*tallies), inFlight: make(map[label]*atomic.Int64),
+		tally: make(map[label]*tallies), inFlight: make(map[label][]*quota),
 		malformed: counter("malformed_total", "Queries refused by the parser: FORMERR, NOTIMP, BADVERS, and REFUSED for transactions a proxy can't do."),
 		truncated: counter("truncated_total", "Responses with TC set because they were too large."),
 		shed:      counter("shed_total", "UDP queries that were not waited for because too many were."),
@@ -89,7 +89,6 @@ type counters struct {
 
 	ede                    [shownEDEs + 1]atomic.Pointer[counter] // by code, the last one for all others; made when there is one
 	newEDE                 func(code string) counter
-	inFlight               *atomic.Int64 // queries being waited for
 	connections            gauge
 	evicted, refused       counter
 	whole, resumed, failed counter // handshakes
@@ -111,7 +110,7 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 	c := &counters{
 		tallies:   m.tallies(label{listener, t}),
 		malformed: m.malformed.WithLabelValues(listener, t), truncated: m.truncated.WithLabelValues(listener, t),
-		shed: m.shed.WithLabelValues(listener, t), panics: m.panics.WithLabelValues(listener, t), inFlight: m.waiting(label{listener, t}),
+		shed: m.shed.WithLabelValues(listener, t), panics: m.panics.WithLabelValues(listener, t),
 		newEDE: func(code string) counter { return m.ede.WithLabelValues(listener, t, code) },
 	}
 	if transport != message.UDP {
@@ -129,7 +128,7 @@ func (m *Metrics) of(listener string, transport message.Transport) *counters {
 func uncounted() *counters {
 	var n nothing
 	return &counters{
-		malformed: n, truncated: n, shed: n, panics: n, inFlight: new(atomic.Int64), connections: n, evicted: n, refused: n,
+		malformed: n, truncated: n, shed: n, panics: n, connections: n, evicted: n, refused: n,
 		whole: n, resumed: n, failed: n,
 		newEDE: func(string) counter { return n },
 	}

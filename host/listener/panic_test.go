@@ -3,8 +3,10 @@ package listener
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/quic-go/quic-go"
 
 	"github.com/weirdns/weir/host/internal/testcert"
 	mt "github.com/weirdns/weir/host/message/messagetest"
@@ -189,5 +192,111 @@ func TestFaultX24Background(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Serve ended with %v", err)
+	}
+}
+
+// The loops that take connections begin anew after a panic. Those that there are go on meanwhile.
+func TestFaultX24Accepting(t *testing.T) {
+	for _, tt := range []struct {
+		name, loop string
+		config     Config
+		connect    func(t *testing.T, r *secured) (ask func())
+	}{
+		{"tls", "tcp", overTLS(), func(t *testing.T, r *secured) func() {
+			c := r.dialTLS(t, r.client("dot"))
+			return func() { exchange(t, c, mt.Canary()) }
+		}},
+		{"HTTP/2.0", "http", overHTTPS(), overVersion("HTTP/2.0")},
+		{"HTTP/3.0", "quic", overHTTPS(), overVersion("HTTP/3.0")},
+		{"quic", "quic", overQUIC(), func(t *testing.T, r *secured) func() {
+			c := r.dialQUIC(t, r.client("doq"))
+			return func() { exchangeQUIC(t, c, mt0()) }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // what begins anew does so after a second of the clock
+			panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "panics"})
+			var turns atomic.Int32
+			r := startSecured(t, func(l *Listener) {
+				l.env.Guard.Count = panics
+				l.accepting = func(loop string) {
+					if loop == tt.loop && turns.Add(1) == 2 { // when it has taken the first
+						panic("mine")
+					}
+				}
+			}, tt.config)
+			first := tt.connect(t, r)
+			first()
+			for end := time.Now().Add(limit); testutil.ToFloat64(panics) == 0 && time.Now().Before(end); {
+				runtime.Gosched()
+			}
+			first()
+			tt.connect(t, r)()
+			first()
+			if got := testutil.ToFloat64(panics); got != 1 {
+				t.Errorf("%v panics are counted, want 1", got)
+			}
+		})
+	}
+}
+
+func overVersion(version string) func(t *testing.T, r *secured) func() {
+	return func(t *testing.T, r *secured) func() {
+		c := r.http(t, version)
+		return func() {
+			if got := do(t, c, request(t, "GET", r.url(encoded(mt.Canary())), nil)); got.StatusCode != 200 {
+				t.Errorf("got %s", got.Status)
+			}
+		}
+	}
+}
+
+// A panic of net/http with a connection that it does not serve yet closes that, and takes no other with it.
+func TestFaultX24Accepted(t *testing.T) {
+	server := &http.Server{ConnContext: func(context.Context, net.Conn) context.Context { panic("mine") }}
+	ready := &secureConns{conns: make(chan net.Conn), done: make(chan struct{})}
+	for range 2 {
+		client, conn := net.Pipe()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			defer func() { recover() }() //nolint:errcheck // it is the test's own
+			new(Listener).acceptHTTP(server, ready)
+		}()
+		if !ready.put(conn) {
+			t.Fatal("nobody takes a connection")
+		}
+		<-ended
+		if _, err := client.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // it is the very one
+			t.Errorf("the connection has %v, want its end", err)
+		}
+	}
+}
+
+// A panic about a connection over QUIC in whose handshake has begun refuses that one. It is in the goroutine that reads the socket.
+func TestFaultX24Entering(t *testing.T) {
+	for _, tt := range []struct {
+		name, transport string
+		config          Config
+		ask             func(t *testing.T, r *secured)
+	}{
+		{"quic", "quic", overQUIC(), func(t *testing.T, r *secured) { exchangeQUIC(t, r.dialQUIC(t, r.client("doq")), mt0()) }},
+		{"HTTP/3.0", "https", overHTTPS(), func(t *testing.T, r *secured) { overVersion("HTTP/3.0")(t, r)() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.config.TCPMaxClients = 2
+			r := startSecured(t, nil, tt.config)
+			other := &member{cut: func() {}, stop: func(time.Time) {}}
+			other.idleSince.Store(1)
+			r.clients.add(other)
+			r.clients.add(new(member)) // which makes room first, and can't be cut
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			if c, err := quic.DialAddr(ctx, r.addr, r.client("doq", "h3"), nil); err == nil { // by a further packet of the handshake
+				c.CloseWithError(0, "")
+			}
+			r.wantPanics(t, 1, tt.transport)
+			tt.ask(t, r)
+		})
 	}
 }

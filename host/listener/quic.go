@@ -34,7 +34,10 @@ const (
 	partingTime = 100 * time.Millisecond
 )
 
-var errConnections = errors.New("too many connections")
+var (
+	errConnections = errors.New("too many connections")
+	errEnter       = errors.New("internal error") // a panic
+)
 
 // guest is a client's connection over QUIC.
 type guest struct {
@@ -92,34 +95,43 @@ func (s *quicServer) serve(ctx context.Context, config *tls.Config, unidirection
 		return
 	}
 	var all sync.WaitGroup
-	for {
-		conn, err := ln.Accept(ctx)
-		if err != nil {
-			break
-		}
-		all.Go(func() {
-			defer s.in.survive()
-			defer conn.CloseWithError(s.code, "") //nolint:errcheck // it has none; after a panic the connection is open still
-			g := conn.Context().Value(guestKey{}).(*guest)
-			g.conn.Store(conn)
-			result, state := s.in.counters.whole, conn.ConnectionState().TLS
-			g.names = clientNames(&state)
-			if state.DidResume {
-				result = s.in.counters.resumed
+	l.env.Guard.Keep(ctx, func(ctx context.Context) {
+		for {
+			l.willAccept("quic")
+			conn, err := ln.Accept(ctx)
+			if err != nil {
+				return
 			}
-			s.greet(g, result)
-			g.end()
-			use(conn, g)
-		})
-	}
+			all.Go(func() { s.welcome(conn, use) })
+		}
+	})
 	ln.Close() //nolint:errcheck // it was not closed before
 	all.Wait()
 	transport.Close() //nolint:errcheck // as above
 	s.present.Wait()
 }
 
-// enter takes a connection in whose handshake has begun. The context ends with the connection.
-func (s *quicServer) enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+// welcome serves a connection whose handshake is done.
+func (s *quicServer) welcome(conn *quic.Conn, use func(*quic.Conn, *guest)) {
+	defer s.in.survive()
+	defer conn.CloseWithError(s.code, "") //nolint:errcheck // it has none; after a panic the connection is open still
+	g := conn.Context().Value(guestKey{}).(*guest)
+	g.conn.Store(conn)
+	result, state := s.in.counters.whole, conn.ConnectionState().TLS
+	g.names = clientNames(&state)
+	if state.DidResume {
+		result = s.in.counters.resumed
+	}
+	s.greet(g, result)
+	g.end()
+	use(conn, g)
+}
+
+// enter takes a connection in whose handshake has begun. The context ends with the connection. It is called by the one goroutine that reads the socket, so a
+// panic must not go further than the connection.
+func (s *quicServer) enter(ctx context.Context, info *quic.ClientInfo) (_ context.Context, err error) {
+	err = errEnter
+	defer s.in.survive()
 	addr := info.RemoteAddr.(*net.UDPAddr).AddrPort()
 	if s.listener.isProxy(addr.Addr().Unmap()) { // QUIC has no place to say in whose name it is
 		return nil, errProxy
@@ -132,6 +144,7 @@ func (s *quicServer) enter(ctx context.Context, info *quic.ClientInfo) (context.
 	s.handshakes.Add(1)
 	s.present.Add(1)
 	context.AfterFunc(ctx, func() {
+		defer s.in.survive()
 		defer s.present.Done()
 		s.greet(g, s.in.counters.failed)
 		g.endSoon()

@@ -12,7 +12,8 @@ import (
 
 // registry knows the open connections of a listener and keeps them below two limits: of all, and of one client. When there are as many, the
 // one that has been idle longest makes room: a new client is more likely to have a query than one that has not had any for
-// a while, and a client that opens connections without a query in them only takes room from itself.
+// a while, and a client that opens connections without a query in them only takes room from itself. A query that does not come whole, or whose response the client does
+// not take, is none: otherwise whoever has as many connections as there is room for, with one such query on each, would keep all others out.
 type registry struct {
 	max, perClient int
 
@@ -27,7 +28,7 @@ type member struct {
 	addr      netip.AddrPort
 	client    netip.Prefix        // the zero Prefix until it is known
 	names     []string            // of the client, in its certificate
-	inFlight  atomic.Int64        // queries
+	inFlight  atomic.Int64        // queries; those that the client keeps waiting count as stalled
 	idleSince atomic.Int64        // when the last response was written, or the connection came; a due.Moment
 	cut       func()              // ends it at once; it never waits
 	stop      func(end time.Time) // has it take no queries after end, and end itself when all are answered
@@ -40,6 +41,24 @@ func (m *member) end() {
 	m.idleSince.Store(int64(due.At(time.Now())))
 	m.inFlight.Add(-1)
 }
+
+// stalled is what a query counts for while it is the client that it waits for: for the rest of it, or to take the response. It is more than a connection has queries, so that
+// one number tells how many there are of each.
+const stalled = 1 << 32
+
+// stall begins such a time for a query that has begun, and proceed ends it.
+func (m *member) stall() { m.inFlight.Add(stalled - 1) }
+
+func (m *member) proceed() { m.inFlight.Add(1 - stalled) }
+
+// respond is stall for a query whose response is written from now on. The client is not idle: one that takes responses makes room last.
+func (m *member) respond() {
+	m.idleSince.Store(int64(due.At(time.Now())))
+	m.stall()
+}
+
+// busy reports whether there is a query that weir works for.
+func (m *member) busy() bool { return m.inFlight.Load()%stalled > 0 }
 
 // memberKey is what HTTP has a connection under, in the contexts of its requests.
 type memberKey struct{}
@@ -133,7 +152,7 @@ func (r *registry) insert(c *member) {
 func (r *registry) idleLongest(among func(*member) bool) (oldest *member) {
 	var since int64
 	for c := range r.open {
-		if t := c.idleSince.Load(); c.inFlight.Load() == 0 && (oldest == nil || t < since) && among(c) {
+		if t := c.idleSince.Load(); !c.busy() && (oldest == nil || t < since) && among(c) {
 			oldest, since = c, t
 		}
 	}

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +32,7 @@ var (
 // tally is one set of numbers. A response is counted in one place for its RCODE, its time and its size: an atomic addition takes 10 ns.
 type tally struct {
 	responses [len(shownRCODEs) + 1][len(durationBounds) + 1][len(octetsBounds) + 1]atomic.Uint64
-	duration  atomic.Int64 // sum, in nanoseconds
+	duration  atomic.Uint64 // sum, in nanoseconds
 	octets    atomic.Uint64
 	dropped   atomic.Uint64 // by a filter
 	ignored   atomic.Uint64
@@ -43,8 +44,8 @@ type tally struct {
 // tallies are the sets of one transport of one listener.
 type tallies [chain.Shards]tally
 
-// response counts a response.
-func (t *tally) response(rcode uint16, octets int, took time.Duration) {
+// response counts a response, with batch if that is not nil.
+func (t *tally) response(batch *message.Batch, rcode uint16, octets int, took time.Duration) {
 	r, d, o := 0, 0, 0
 	for r < len(shownRCODEs) && rcode != shownRCODEs[r] {
 		r++
@@ -55,9 +56,9 @@ func (t *tally) response(rcode uint16, octets int, took time.Duration) {
 	for o < len(octetsBounds) && octets > octetsBounds[o] {
 		o++
 	}
-	t.responses[r][d][o].Add(1)
-	t.duration.Add(int64(took))
-	t.octets.Add(uint64(octets))
+	batch.Count(&t.responses[r][d][o], 1)
+	batch.Count(&t.duration, uint64(max(took, 0)))
+	batch.Count(&t.octets, uint64(octets))
 }
 
 // label tells tallies apart.
@@ -73,14 +74,17 @@ func (m *Metrics) tallies(l label) *tallies {
 	return m.tally[l]
 }
 
-// waiting returns the number for a label, the same one for a listener that takes over from another.
-func (m *Metrics) waiting(l label) *atomic.Int64 {
+// serves has what waits in a quota counted for a label, until it does not any more: there may be several, while one listener takes over from another.
+func (m *Metrics) serves(l label, q *quota, yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.inFlight[l] == nil {
-		m.inFlight[l] = new(atomic.Int64)
+	switch {
+	case m.off:
+	case yes:
+		m.inFlight[l] = append(m.inFlight[l], q)
+	default:
+		m.inFlight[l] = slices.DeleteFunc(m.inFlight[l], func(other *quota) bool { return other == q })
 	}
-	return m.inFlight[l]
 }
 
 var (
@@ -110,8 +114,12 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for l, n := range m.inFlight {
-		out <- prometheus.MustNewConstMetric(descInFlight, prometheus.GaugeValue, float64(n.Load()), l.listener, l.transport)
+	for l, quotas := range m.inFlight {
+		var sum int64
+		for _, q := range quotas {
+			sum += q.n.Load()
+		}
+		out <- prometheus.MustNewConstMetric(descInFlight, prometheus.GaugeValue, float64(sum), l.listener, l.transport)
 	}
 	for l, t := range m.tally {
 		t.collect(l, out)

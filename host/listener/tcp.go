@@ -63,6 +63,7 @@ func newConnection(l *Listener, e *entrance, nc net.Conn, addr netip.AddrPort) *
 func (l *Listener) serveStreams(ctx context.Context, all *sync.WaitGroup, e *entrance, config *tls.Config, use func(*connection)) {
 	l.env.Guard.Keep(ctx, func(ctx context.Context) {
 		for {
+			l.willAccept("tcp")
 			nc, addr, err := l.accept(ctx, e)
 			if err != nil {
 				return

@@ -82,6 +82,7 @@ func (d *single) flush() {
 type socket struct {
 	conn     *net.UDPConn
 	out      *datagram.Socket // conn
+	shard    uint8            // where those count who read it
 	wildcard bool
 }
 
@@ -148,12 +149,14 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 	if err != nil {
 		d = newSingle(s)
 	}
-	j := l.jobs.get()
+	spare := stash{jobs: &l.jobs}
+	j := spare.get()
 	var batch message.Batch
 	var clock clock
 	defer func() {
 		batch.Flush()
 		d.flush()
+		spare.close()
 	}()
 	for {
 		n, err := d.receive()
@@ -180,7 +183,7 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 				}
 			}
 			clock.sparing(arrived, n-1-i)
-			j.clock = &clock
+			j.clock, j.exchange.Batch, j.exchange.Shard = &clock, &batch, s.shard
 			out, done := e.begin(j, query, whole, client, arrived)
 			j.clock = nil
 			if !done {
@@ -188,7 +191,7 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 					j.share = taken
 					d.peer(i, &j.peer)
 					l.wait(work, s, j, &batch)
-					j = l.jobs.get()
+					j = spare.get()
 					continue
 				}
 				out = e.shed(j)
@@ -197,11 +200,11 @@ func (l *Listener) readUDP(ctx, work context.Context, s *socket) (ended bool) {
 				d.reply(i, out)
 			}
 			if j.end.Sub(arrived) > maxHold { // something took long: that is nobody else's fault
-				d.flush()
 				batch.Flush()
+				d.flush()
 			}
 			if j.broken {
-				j = l.jobs.get()
+				j = spare.get()
 			}
 		}
 		batch.Flush()

@@ -387,3 +387,37 @@ func TestClock(t *testing.T) {
 		}
 	})
 }
+
+// TestStash takes jobs ahead: none is given twice, none is lost, and those that nobody needed are there for others.
+func TestStash(t *testing.T) {
+	var p jobs
+	s := stash{jobs: &p}
+	seen := make(map[*job]bool)
+	take := func(get func() *job) *job {
+		j := get()
+		if seen[j] {
+			t.Fatal("a job was given twice")
+		}
+		seen[j] = true
+		return j
+	}
+	var out []*job
+	for range 50 {
+		out = append(out, take(s.get))
+	}
+	if p.made != 50 {
+		t.Errorf("%d jobs were made, want 50: there were none to take ahead", p.made)
+	}
+	p.put(out...)
+	clear(seen)
+	for range 20 {
+		take(s.get)
+	}
+	s.close()
+	for range 30 {
+		take(p.get)
+	}
+	if p.made != 50 || len(p.free) != 0 {
+		t.Errorf("%d jobs were made and %d are left, want 50 and 0", p.made, len(p.free))
+	}
+}

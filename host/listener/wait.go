@@ -13,6 +13,7 @@ import (
 func (l *Listener) wait(ctx context.Context, s *socket, j *job, batch *message.Batch) {
 	if l.udpIn.starter == nil {
 		taken := j.share
+		j.exchange.Batch = nil
 		go func() {
 			defer l.udpIn.waiting.release(taken)
 			defer l.udpIn.survive()
@@ -20,7 +21,6 @@ func (l *Listener) wait(ctx context.Context, s *socket, j *job, batch *message.B
 		}()
 		return
 	}
-	l.udpIn.counters.inFlight.Add(1)
 	j.listener, j.socket, j.exchange.Batch = l, s, batch
 	if j.exchange.Wake == nil {
 		j.exchange.Wake = func() { l.goOn(j) }
@@ -34,7 +34,6 @@ func (l *Listener) goOn(j *job) {
 	if !done {
 		return
 	}
-	l.udpIn.counters.inFlight.Add(-1)
 	j.out = out
 	if b := j.exchange.Batch; b != nil {
 		b.Add(j.socket, j)
@@ -61,12 +60,9 @@ func (s *socket) Send(held []any) {
 	}
 	s.out.Write(lot) // an error is not the listener's: the client is gone, or it was never there
 	lot.Put()
-	for _, h := range held {
-		j := h.(*job)
-		l, taken := j.listener, j.share
-		l.jobs.put(j)
-		l.udpIn.waiting.release(taken)
-	}
+	l := held[0].(*job).listener // which has the socket
+	l.jobs.end(held, l.udpIn.waiting.shares)
+	l.udpIn.waiting.leave(len(held))
 }
 
 // answer sends a response, if there is one, and is the end of j.

@@ -1,7 +1,9 @@
 package message
 
 import (
+	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,4 +97,70 @@ func TestBatchNow(t *testing.T) {
 			t.Errorf("after Flush: got %v, want a millisecond later", got)
 		}
 	})
+}
+
+// TestBatchCount counts the same few numbers again and again, as queries do, and now and then others, more than a batch keeps apart: no count is lost, and each is
+// there when something is sent.
+func TestBatchCount(t *testing.T) {
+	var b Batch
+	var numbers [2 * maxCounts]atomic.Uint64
+	var want [len(numbers)]uint64
+	check := func(when string) {
+		for i := range numbers {
+			if got := numbers[i].Load(); got != want[i] {
+				t.Fatalf("%s: number %d is %d, want %d", when, i, got, want[i])
+			}
+		}
+	}
+	count := func(i int, n uint64) {
+		b.Count(&numbers[i], n)
+		want[i] += n
+	}
+	sender, something := &notes{}, 1
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		for range random.IntN(20) {
+			for i := range 9 {
+				count(i, 1)
+			}
+			if random.IntN(4) == 0 {
+				count(random.IntN(len(numbers)), random.Uint64N(1000))
+			}
+		}
+		sender.then = func() {
+			check("with the first message")
+			count(3, 1)
+			sender.then = func() { check("with the second message") }
+			b.Add(sender, &something)
+		}
+		b.Add(sender, &something)
+		b.Flush()
+		check("after Flush")
+	}
+	(*Batch)(nil).Count(&numbers[0], 5)
+	want[0] += 5
+	check("without a batch")
+}
+
+// BenchmarkBatchCount is what a query that waits counts, with a batch of 16 queries and without one.
+func BenchmarkBatchCount(b *testing.B) {
+	var numbers [10]struct {
+		n atomic.Uint64
+		_ [56]byte
+	}
+	for _, bb := range []struct {
+		name  string
+		batch *Batch
+	}{{"batch", new(Batch)}, {"atomic", nil}} {
+		b.Run(bb.name, func(b *testing.B) {
+			for n := 1; b.Loop(); n++ {
+				for i := range numbers {
+					bb.batch.Count(&numbers[i].n, 1)
+				}
+				if bb.batch != nil && n%16 == 0 {
+					bb.batch.Flush()
+				}
+			}
+		})
+	}
 }

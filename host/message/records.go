@@ -57,6 +57,104 @@ func Records(msg []byte) iter.Seq[Record] {
 	}
 }
 
+// reach is what the owner of a record can be made of: a pointer has 14 bits, and what is read from there on has the length of a name.
+const reach = 1<<14 + MaxName + 1
+
+// Steady reports whether the owners in a message that [Response.Parse] has checked stay what they are when its TTLs change: none has octets of a TTL
+// in it. A pointer may lead anywhere before it; RFC 1035 section 4.1.4 has it lead to a name, and nobody who means well does otherwise.
+func Steady(msg []byte) bool {
+	off := skipName(msg, headerSize) + 4
+	for r := range Records(msg) {
+		if !leadsToQNAME(msg, off) {
+			return steady(msg)
+		}
+		off = r.At + 6 + len(r.Data)
+	}
+	return true
+}
+
+// leadsToQNAME reports whether the name at off has no pointer, or one to a label of the QNAME, as most have.
+func leadsToQNAME(msg []byte, off int) bool {
+	for off+1 < len(msg) && msg[off] <= MaxLabel {
+		if msg[off] == 0 {
+			return true
+		}
+		off += 1 + int(msg[off])
+	}
+	if off+1 >= len(msg) {
+		return false
+	}
+	to := int(msg[off]&0x3F)<<8 | int(msg[off+1])
+	label := headerSize
+	for label < to && msg[label] != 0 {
+		label += 1 + int(msg[label])
+	}
+	return label == to
+}
+
+// steady is Steady with any pointers.
+func steady(msg []byte) bool {
+	var ttls marks
+	off := skipName(msg, headerSize) + 4
+	for r := range Records(msg) {
+		if !ttls.apart(msg, off) {
+			return false
+		}
+		for i := range 4 {
+			ttls.set(r.At + i)
+		}
+		off = r.At + 6 + len(r.Data)
+	}
+	return true
+}
+
+// marks are octets of a message, a bit each.
+type marks [reach/64 + 2]uint64
+
+func (m *marks) set(at int) {
+	if at < reach {
+		m[at/64] |= 1 << (at % 64)
+	}
+}
+
+// any reports whether there is one among the next n octets, which are at most 64.
+func (m *marks) any(at, n int) bool {
+	next := m[at/64]>>(at%64) | m[at/64+1]<<(64-at%64)
+	return next<<(64-n) != 0
+}
+
+// apart reports whether what the pointers of the name at off lead to has no marks.
+func (m *marks) apart(msg []byte, off int) bool {
+	led, segment := false, off
+	for off < len(msg) && (off < reach || !led) {
+		size, c := 1, int(msg[off])
+		switch {
+		case c > MaxLabel:
+			size = 2
+		case c > 0:
+			size = 1 + c
+		}
+		if led && m.any(off, size) {
+			return false
+		}
+		switch {
+		case c == 0:
+			return true
+		case c <= MaxLabel:
+			off += size
+		case off+1 < len(msg):
+			to := (c&0x3F)<<8 | int(msg[off+1])
+			if to >= segment {
+				return false
+			}
+			off, segment, led = to, to, true
+		default:
+			return false
+		}
+	}
+	return false
+}
+
 // skipName returns the offset behind a name in a checked message, len(msg) if there is none.
 func skipName(msg []byte, off int) int {
 	for off < len(msg) {

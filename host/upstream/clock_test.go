@@ -29,7 +29,7 @@ func TestFaultX21Memory(t *testing.T) {
 			_, servers := policyGroup(t, "fastest", 1)
 			s, now := servers[0], time.Now()
 			s.observe(time.Second, now)
-			x := s.group.exchange()
+			x := s.group.exchange(1)
 			x.query = query(t, "www.test.", dns.TypeA)
 			good := &x.tries[0]
 			*good = try{exchange: x, server: s, manner: manner{over: UDP}, ended: true, sent: now.Add(-time.Second)}

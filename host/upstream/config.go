@@ -50,7 +50,8 @@ type Config struct {
 	// Probe is the query that a probe asks: NAME TYPE, and "rd" to have RD set. Default ". NS".
 	Probe string `koanf:"probe"`
 	// MaxConcurrent limits the queries that wait for this group, so that servers that say nothing don't take the room of those that do. 0 means
-	// the default, 1024, a quarter of what a listener waits for; -1 means that there is no limit. One client gets three quarters of it at most.
+	// the default, 1024, a quarter of what a listener waits for; -1 means that there is no limit. One client gets three quarters of it at most. Queries that still
+	// wait for the group of the same name before a reload count as well, for ReadTimeout at most: it is the same servers' room, as a rule.
 	MaxConcurrent int `koanf:"max_concurrent"`
 	// OverLimit is what a query above MaxConcurrent gets: "refused", a REFUSED response with an Extended DNS Error (the
 	// default), or "stale", which counts as no response, so that a cache in front answers with stale data if it has some.

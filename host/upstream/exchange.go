@@ -72,7 +72,7 @@ const (
 )
 
 func newExchange(g *Group) *exchange {
-	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues]}
+	x := &exchange{group: g, queue: &g.queues[g.made.Add(1)%queues], ended: true}
 	x.deadline.Fire = x.fire
 	for i := range x.tries {
 		x.tries[i].exchange = x
@@ -88,7 +88,9 @@ func (x *exchange) start(t *message.Transaction, limit int, end, now time.Time) 
 	x.used, x.started, x.overTCP, x.truncated, x.untold, x.held = 0, 0, false, false, false, nil
 	x.ended, x.announce, x.loop = false, false, false
 	x.slot = x.choose(t.Batch)
-	x.mismatches.Store(0)
+	if x.mismatches.Load() != 0 {
+		x.mismatches.Store(0)
+	}
 	x.next, x.batch = now, t.Batch
 	x.advance(now)
 	x.batch = nil
@@ -133,7 +135,9 @@ func (x *exchange) step(now time.Time) {
 	for {
 		if x.started < x.limit && !now.Before(x.next) {
 			x.expire(now)
-			x.begin(now)
+			if x.started < x.limit { // no loop was found
+				x.begin(now)
+			}
 		}
 		if x.started == x.limit && !x.hopeful() {
 			// All tries have met errors. What comes now comes soon, or not at all.
@@ -220,10 +224,12 @@ func (x *exchange) leave() {
 	if tell {
 		x.owed-- // that of the exchange which has not ended
 	}
-	g, sh := x.group, x.share
+	g, sh, counted := x.group, x.share, x.purpose != forLoop
 	x.unlock()
 	if tell {
-		g.left(sh)
+		if counted {
+			g.left(sh)
+		}
 		t.Done()
 	}
 }
@@ -287,7 +293,9 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	t := &x.tries[x.used]
 	x.used++
-	*t = try{exchange: x, server: s, manner: how, sent: now, due: now.Add(wait), out: t.out, in: t.in}
+	out, in := t.out, t.in
+	*t = try{} // and then what is not zero: made as a whole, it would be copied
+	t.exchange, t.server, t.manner, t.sent, t.due, t.out, t.in = x, s, how, now, now.Add(wait), out, in
 	// A server that does not keep the case is asked in lower case where there is no better way: over UDP, when the case is not
 	// there to be guessed, or TCP is not allowed.
 	t.lower = t.over == UDP && quirk(&s.noCase, now)
@@ -301,7 +309,7 @@ func (x *exchange) send(s *server, now time.Time, wait time.Duration, how manner
 	}
 	s.inFlight.Add(1)
 	var err error
-	s.metrics.queries[t.over].Add(1)
+	x.batch.Count(&s.metrics.queries[t.over], 1)
 	if t.over == UDP {
 		err = x.sendUDP(t, now)
 	} else {

@@ -75,6 +75,7 @@ type Group struct {
 	queues     [queues]due.Queue         // of the deadlines of exchanges
 	made       atomic.Uint32             // exchanges
 	loopProbes atomic.Int32              // on their way
+	looping    atomic.Int64              // due.Moment until which servers are probed for loops at once, and not asked what is known to go round
 	overLimit  prometheus.Counter
 	overShare  prometheus.Counter
 	shares     *share.Table
@@ -234,9 +235,15 @@ func newWaiter() *waiter {
 // begin starts an exchange for t with so many references, or makes t final and returns nil.
 func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *exchange {
 	t.Response, t.Err = message.Response{Upstream: message.None}, nil
+	if g.loopProbes.Load() != 0 && g.cameBack(t.Query, t.Batch.Now()) {
+		t.Response.SetRCODE(t.Dst, t.Query, message.REFUSED)
+		t.Response.EDE, t.Response.Silent = loopEDE, true
+		return nil
+	}
 	waiting := g.waiting.Add(1)
 	var sh share.Share
-	if g.maxConcurrent > 0 && waiting > g.maxConcurrent/2 {
+	crowded := g.maxConcurrent > 0 && waiting > g.maxConcurrent/2
+	if crowded {
 		var ok bool
 		if sh, ok = g.squeeze(t, waiting); !ok {
 			g.left(sh)
@@ -253,12 +260,6 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 		return nil
 	}
 	now := t.Batch.Now()
-	if g.loopProbes.Load() != 0 && g.cameBack(t.Query, now) {
-		g.left(sh)
-		t.Response.SetRCODE(t.Dst, t.Query, message.REFUSED)
-		t.Response.EDE, t.Response.Silent = loopEDE, true
-		return nil
-	}
 	end := now.Add(g.readTimeout)
 	if d := t.Query.Deadline; !d.IsZero() && d.Before(end) {
 		end = d
@@ -266,17 +267,23 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	if d, ok := ctx.Deadline(); ok && d.Before(end) {
 		end = d
 	}
-	x := g.exchange()
-	x.refs.Store(refs)
+	x := g.exchange(refs)
 	x.share = sh
 	servers := *g.servers.Load()
 	x.servers = g.order(x.servers[:0], servers, &x.random, now)
+	looping := quirk(&g.looping, now)
+	spared := looping && x.spare(t.Query, now)
 	switch {
 	case len(servers) == 0:
 		t.Err = ErrNoServers
+	case len(x.servers) == 0 && spared:
+		t.Err = ErrLoop
 	case len(x.servers) == 0:
 		t.Err = ErrDown
 	default:
+		if looping || crowded { // a loop that is fast fills the room before anything is overdue
+			x.probe(x.servers[0], t.Query, now)
+		}
 		if !x.start(t, maxTries, end, now) {
 			return x
 		}
@@ -289,10 +296,10 @@ func (g *Group) begin(ctx context.Context, t *message.Transaction, refs int32) *
 	return nil
 }
 
-// exchange returns an exchange that nobody uses, with one reference.
-func (g *Group) exchange() *exchange {
+// exchange returns an exchange that nobody uses, with so many references.
+func (g *Group) exchange(refs int32) *exchange {
 	x := g.exchanges.Get().(*exchange)
-	x.refs.Store(1)
+	x.refs.Store(refs)
 	x.used, x.purpose, x.share = 0, forQuery, share.Share{}
 	return x
 }

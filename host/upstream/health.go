@@ -50,6 +50,18 @@ func (h *health) good(now time.Time) bool {
 	return true
 }
 
+// late is good for a response that came when nobody waited for it any more. A server that responds late, or to a machine that is busy, is not one that is up and down in
+// turn: it is held down for minHold at most.
+func (h *health) late(now time.Time) bool {
+	h.mu.Lock()
+	if h.hold > minHold {
+		h.held.Add(-int64(h.hold - minHold))
+		h.hold = minHold
+	}
+	h.mu.Unlock()
+	return h.good(now)
+}
+
 // bad notes a try without a healthy response, and reports whether that makes the server, which was up, go down, as limit in a row do; never if that is
 // negative. It stays down for hold at least.
 func (h *health) bad(limit int, now time.Time) (hold time.Duration, fell bool) {
@@ -143,13 +155,16 @@ func (g *Group) ask(s *server, q *message.Query, what purpose) {
 	now := time.Now()
 	w := g.waiters.Get().(*waiter)
 	w.transaction.Query, w.transaction.Batch = q, nil
-	x := g.exchange()
+	x := g.exchange(1)
 	x.servers = append(x.servers[:0], s)
 	x.purpose = what
-	g.entered()
+	counted := what != forLoop // such probes are made when the room is getting full, which is for clients
+	if counted {
+		g.entered()
+	}
 	if !x.start(&w.transaction, 1, now.Add(min(g.readTimeout, probeTimeout)), now) {
 		<-w.done // soon after the end of Run, since that ends the exchange
-	} else {
+	} else if counted {
 		g.left(share.Share{})
 	}
 	g.waiters.Put(w)

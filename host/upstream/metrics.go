@@ -36,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		overLimit:  counter("over_limit_total", "Queries above max_concurrent.", "upstream"),
 		overShare:  counter("over_share_total", "Queries refused since their clients had taken their share of max_concurrent.", "upstream"),
 		panics:     counter("panics_total", "Panics; each cost the query or the connection that met it.", "upstream"),
-		failures:   counter("failures_total", "Tries without a response, by cause.", "upstream", "server", "cause"),
+		failures:   counter("failures_total", "Tries without a response, by cause; with loop, those that were not made, too, since it was known.", "upstream", "server", "cause"),
 		mismatches: counter("mismatches_total", "Messages received that do not match a query.", "upstream", "server"),
 		retries:    counter("retries_total", "Tries after the first of a query.", "upstream", "server"),
 		fallbacks:  counter("tcp_fallbacks_total", "Queries that went from UDP to TCP, by reason.", "upstream", "server", "reason"),

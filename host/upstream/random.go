@@ -7,8 +7,8 @@ import (
 
 // random gives unpredictable numbers, for IDs, the case of letters and choices. They come from crypto/rand, that is from the
 // kernel, 512 octets at a time: what math/rand/v2 is made of is as good, but its documentation promises nothing against an
-// attacker, and bought in bulk the real thing costs a few nanoseconds per query. Not safe for concurrent use: each exchange has
-// its own, so there is no lock.
+// attacker, and bought in bulk the real thing costs a few nanoseconds per query. Not safe for concurrent use: each exchange
+// and each socket has its own, so there is no lock besides theirs.
 type random struct {
 	left int // octets of buf that were not given out
 	buf  [512]byte

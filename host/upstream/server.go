@@ -31,8 +31,9 @@ type server struct {
 	sockets sockets
 	tls     *tls.Config // nil in clear text
 
-	health          // by the transport that it is asked over first
-	tcp      health // over TCP, where that is not the first
+	health                // by the transport that it is asked over first
+	tcp      health       // over TCP, where that is not the first
+	expected atomic.Int32 // answers to dropped tries
 	inFlight atomic.Int32
 	rtt      atomic.Int64 // smoothed round trip time in nanoseconds, 0 while unknown
 	rttAt    atomic.Int64 // due.Moment of its last change
@@ -68,7 +69,9 @@ func (s *server) observe(rtt time.Duration, now time.Time) {
 		rtt = old + (rtt-old)/8
 	}
 	s.rtt.Store(int64(max(1, min(rtt, rttMax))))
-	s.rttAt.Store(int64(due.At(now)))
+	if at := int64(due.At(now)); at-s.rttAt.Load() > int64(rttHalfLife/1024) {
+		s.rttAt.Store(at)
+	}
 }
 
 // expectedRTT is the smoothed round trip time, less and less of it as it gets old. A server that was never asked comes first.
@@ -79,7 +82,7 @@ func (s *server) expectedRTT(now time.Time) time.Duration {
 
 // ok notes a response to t, which took that long. One with an RCODE that is not healthy counts as a fail.
 func (s *server) ok(t *try, rcode uint16, took time.Duration, now time.Time) {
-	s.metrics.response(rcode, took)
+	s.metrics.response(t.exchange.batch, rcode, took)
 	if !s.group.isHealthy(rcode) {
 		s.fail(t, causeRCODE, nil, 0, now)
 		return

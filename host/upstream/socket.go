@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirdns/weir/host/cookie"
 	"github.com/weirdns/weir/host/datagram"
+	"github.com/weirdns/weir/host/internal/stack"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -32,7 +33,7 @@ const readSize = 4096
 //
 // A try is in the table from its sending until whoever takes it out: the reader, because it is answered or the socket is broken, who then posts
 // exactly one outcome; or the exchange, which does not want to wait any more. Its ID stays for the life of the socket: it is not used
-// again, so what comes late, or twice, is no answer to anything and no sign of a forger.
+// again, so what comes late, or twice, is no answer to anything and no sign of a forger. What comes late may say that the server is there, see late.go.
 type socket struct {
 	server *server
 	conn   net.Conn
@@ -49,7 +50,9 @@ type socket struct {
 	waiting int        // those that wait
 	retired bool       // takes no more queries, ends when nobody waits
 	ended   bool
+	random  random                // of IDs: two octets from here are next to the last ones, and those of an exchange are far away
 	tries   [socketUses]*try      // in the order of their sending; nil is one that doesn't wait any more
+	late    []late                // dropped tries, an answer to which is still news
 	table   [2 * socketUses]place // by ID, the next free place if there is another: half of it stays free, so there is always one
 }
 
@@ -71,16 +74,16 @@ func (k *socket) find(id uint16) *place {
 
 // add chooses the ID of t, random and new to the socket, and has its response waited for. From now on t will be posted one final outcome, unless drop
 // takes it out before. It reports false when the socket is spent.
-func (k *socket) add(t *try, r *random, now time.Time) bool {
+func (k *socket) add(t *try, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.retired || k.ended || k.uses >= socketUses || now.Sub(k.opened) > socketAge {
 		return false
 	}
-	id := r.uint16()
+	id := k.random.uint16()
 	p := k.find(id)
 	for p.nth != 0 {
-		id = r.uint16()
+		id = k.random.uint16()
 		p = k.find(id)
 	}
 	t.id, t.socket, t.nth = id, k, k.uses
@@ -130,6 +133,9 @@ func (k *socket) drop(t *try) bool {
 	}
 	k.take(t)
 	k.retired = true
+	if t.overdue {
+		k.expect(t)
+	}
 	k.endIfIdle()
 	return true
 }
@@ -159,9 +165,13 @@ func (k *socket) retire() {
 	k.endIfIdle()
 }
 
-// endIfIdle ends a retired socket on which nobody waits. mu is held.
+// endIfIdle ends a retired socket on which nobody waits: at once, or when what comes late would come too late. mu is held.
 func (k *socket) endIfIdle() {
-	if k.retired && k.waiting == 0 && !k.ended {
+	switch {
+	case !k.retired || k.waiting > 0 || k.ended:
+	case len(k.late) > 0:
+		_ = k.conn.SetReadDeadline(k.lateUntil()) // fails when it is closed, and that is as good
+	default:
 		k.stop()
 	}
 }
@@ -191,6 +201,7 @@ func (k *socket) end() {
 
 // run reads responses until the socket ends.
 func (k *socket) run(context.Context) {
+	stack.Deepen() // the whole way of a query follows here, when another server is asked
 	defer k.server.forget(k)
 	defer k.conn.Close()
 	defer k.end() // whatever ends this, a panic too: nobody waits here in vain
@@ -235,6 +246,8 @@ func (k *socket) deliver(msg []byte) bool {
 		k.mismatch(t)
 	case t != nil:
 		t.post(kind, true, &k.batch)
+	case kind == outcomeLate:
+		k.hearLate(msg)
 	default:
 		return kind != outcomeBroken
 	}
@@ -242,7 +255,7 @@ func (k *socket) deliver(msg []byte) bool {
 }
 
 // sort finds out whose a message is. The try is taken out and gets the outcome, unless the message is forged, or malformed: then the try, if there is one, goes
-// on waiting. Without either the message is of no matter, or the socket has ended: outcomeBroken.
+// on waiting. Without either the message is of no matter, or the socket has ended: outcomeBroken; or it may be an answer that is late: outcomeLate.
 func (k *socket) sort(msg []byte) (t *try, kind outcomeKind, forged bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -257,6 +270,9 @@ func (k *socket) sort(msg []byte) (t *try, kind outcomeKind, forged bool) {
 		return nil, outcomeNothing, true
 	}
 	if t = k.tries[p.nth-1]; t == nil { // late, or a duplicate, and not forged
+		if len(k.late) > 0 {
+			return nil, outcomeLate, false
+		}
 		return nil, outcomeNothing, false
 	}
 	if kind = t.take(msg); kind == outcomeNothing {
@@ -317,7 +333,7 @@ type sockets struct {
 func (s *server) addUDP(ctx context.Context, t *try, slot int, now time.Time) error {
 	slot %= socketSlots
 	k := s.sockets.slots[slot].Load()
-	for k == nil || !k.add(t, &t.exchange.random, now) {
+	for k == nil || !k.add(t, now) {
 		fresh, err := s.openSocket(ctx, now)
 		if err != nil {
 			return err
@@ -358,6 +374,7 @@ func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error)
 func (s *server) forget(k *socket) {
 	s.sockets.mu.Lock()
 	defer s.sockets.mu.Unlock()
+	s.expected.Add(-int32(len(k.late)))
 	delete(s.sockets.open, k)
 }
 

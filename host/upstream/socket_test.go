@@ -44,7 +44,7 @@ func TestSocketTable(t *testing.T) {
 	seen := map[uint16]bool{}
 	for i := range socketUses {
 		u := tryOf(g, k)
-		if !k.add(u, &u.exchange.random, k.opened) {
+		if !k.add(u, k.opened) {
 			t.Fatalf("no room for try %d", i)
 		}
 		if seen[u.id] {
@@ -61,7 +61,7 @@ func TestSocketTable(t *testing.T) {
 			t.Errorf("ID %d: used %t, waited for %t, want true and %t", u.id, used, waits, i%2 != 0)
 		}
 	}
-	if u := tryOf(g, k); k.add(u, &u.exchange.random, k.opened) {
+	if u := tryOf(g, k); k.add(u, k.opened) {
 		t.Errorf("a socket takes more than %d tries", socketUses)
 	}
 	if k.waiting != socketUses/2 {
@@ -85,12 +85,12 @@ func TestSocketSpent(t *testing.T) {
 			g, k := unread(t)
 			waits, other := tryOf(g, k), tryOf(g, k)
 			for _, u := range []*try{waits, other} {
-				if !k.add(u, &u.exchange.random, k.opened) {
+				if !k.add(u, k.opened) {
 					t.Fatal("a new socket has no room")
 				}
 			}
 			tt.happen(k, other)
-			if u := tryOf(g, k); k.add(u, &u.exchange.random, k.opened.Add(tt.after)) {
+			if u := tryOf(g, k); k.add(u, k.opened.Add(tt.after)) {
 				t.Errorf("the socket takes another query")
 			}
 			if k.ended || waitsFor(k, waits.id) != waits {

@@ -223,6 +223,7 @@ func TestStreamBounds(t *testing.T) {
 		})
 	}
 	bubble(t, n, Config{Servers: []string{ip1}, Transport: "tcp"}, func(t *testing.T, g *Group) {
+		unsuspected(g) // a probe would take a place
 		askOwn(t, g, maxStreams*maxPending)
 		one.mu.Lock()
 		defer one.mu.Unlock()

@@ -34,17 +34,17 @@ type tally struct {
 
 	queries   [len(transportNames)]atomic.Uint64 // by transport
 	responses [otherRCODE + 1][rttBuckets + 1]atomic.Uint64
-	rtt       atomic.Int64 // the sum, in nanoseconds
+	rtt       atomic.Uint64 // the sum, in nanoseconds
 }
 
-// response counts a response.
-func (y *tally) response(rcode uint16, took time.Duration) {
+// response counts a response, with batch if that is not nil.
+func (y *tally) response(batch *message.Batch, rcode uint16, took time.Duration) {
 	place := untimed
 	if took != unknown {
 		place = rttBucket(took)
-		y.rtt.Add(int64(took))
+		batch.Count(&y.rtt, uint64(max(took, 0)))
 	}
-	y.responses[min(rcode, otherRCODE)][place].Add(1)
+	batch.Count(&y.responses[min(rcode, otherRCODE)][place], 1)
 }
 
 // rttBucket is the bucket for a time, which is at most its bound.
@@ -56,7 +56,7 @@ func rttBucket(took time.Duration) int {
 type labels struct{ upstream, server string }
 
 var (
-	descInFlight  = desc("in_flight", "Queries that wait for the group.", "upstream")
+	descInFlight  = desc("in_flight", "Queries that wait for the group, or for the one of its name before a reload; max_concurrent limits it.", "upstream")
 	descQueries   = desc("queries_total", "Messages sent to a server, retries and probes included.", "upstream", "server", "transport")
 	descResponses = desc("responses_total", "Responses that match, by RCODE.", "upstream", "server", "rcode")
 	descRTT       = desc("rtt_seconds", "Time from a query sent to its response.", "upstream", "server")

@@ -45,12 +45,12 @@ func TestTally(t *testing.T) {
 	}
 	y.queries[UDP].Add(5)
 	y.queries[TCP].Add(1)
-	y.response(message.NOERROR, rttFirst)
-	y.response(message.NXDOMAIN, 3*rttFirst)
-	y.response(message.NXDOMAIN, unknown)
-	y.response(message.BADVERS, time.Minute)
+	y.response(nil, message.NOERROR, rttFirst)
+	y.response(nil, message.NXDOMAIN, 3*rttFirst)
+	y.response(nil, message.NXDOMAIN, unknown)
+	y.response(nil, message.BADVERS, time.Minute)
 	want := `
-# HELP weir_upstream_in_flight Queries that wait for the group.
+# HELP weir_upstream_in_flight Queries that wait for the group, or for the one of its name before a reload; max_concurrent limits it.
 # TYPE weir_upstream_in_flight gauge
 weir_upstream_in_flight{upstream="g"} 3
 # HELP weir_upstream_queries_total Messages sent to a server, retries and probes included.

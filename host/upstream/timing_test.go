@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirdns/weir/host/message"
@@ -250,6 +251,45 @@ func TestMaxConcurrent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMaxConcurrentAcrossReload: queries that wait for the group of the same name before a reload take room in max_concurrent, until they have ended.
+func TestMaxConcurrentAcrossReload(t *testing.T) {
+	n := newFakeNet(ip1)
+	n.server(ip1).set(func(s *fakeServer) { s.delay = 100 * time.Millisecond })
+	metrics := NewMetrics(nil)
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { <-time.After(time.Minute) })
+		config := Config{Servers: []string{ip1}, MaxConcurrent: 2}
+		after := group(t, config, Env{Dial: n.dial, Metrics: metrics})
+		before, err := New("test", config, Env{Dial: n.dial, Metrics: metrics})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- before.Run(ctx) }()
+		answers := make(chan string)
+		for range 2 {
+			go func() { answers <- askName(t, before, "www.test.") }()
+		}
+		<-time.After(50 * time.Millisecond)
+		if got := askName(t, after, "www.test."); got != "REFUSED" {
+			t.Errorf("while the queries of before wait: got %q, want REFUSED", got)
+		}
+		for range 2 {
+			if got := <-answers; got != "NOERROR "+ip1 {
+				t.Errorf("before: got %q", got)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if got := askName(t, after, "www.test."); got != "NOERROR "+ip1 {
+			t.Errorf("when they have ended: got %q", got)
+		}
+	})
 }
 
 // TestSources takes an address from the host, and gives it back.

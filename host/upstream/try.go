@@ -29,6 +29,7 @@ const (
 	outcomeBroken                         // the connection, or the socket, is of no use any more
 	outcomeFlood                          // too many mismatches
 	outcomeCase                           // a UDP response that matches but for the case of the QNAME
+	outcomeLate                           // a UDP message with the ID of a try that was dropped
 	outcomeCookie                         // a UDP response without a cookie, from a server that had given one
 )
 

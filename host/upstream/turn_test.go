@@ -109,7 +109,7 @@ func TestDialGetsSlower(t *testing.T) {
 	}{
 		{"within what it is given", 290 * ms, []string{"NOERROR " + ip1, "NOERROR " + ip1}, []time.Duration{290 * ms, 290 * ms}},
 		{"a little slower", 350 * ms, []string{"NOERROR " + ip1, "NOERROR " + ip1}, []time.Duration{650 * ms, 350 * ms}},
-		{"much slower", 900 * ms, []string{ErrTimeout.Error(), "NOERROR " + ip1}, []time.Duration{budget, 900 * ms}},
+		{"much slower", 950 * ms, []string{ErrTimeout.Error(), "NOERROR " + ip1}, []time.Duration{budget, 950 * ms}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newFakeNet(ip1)

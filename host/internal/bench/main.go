@@ -10,13 +10,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/weirdns/weir/host/internal/bench/attack"
 )
 
 // options are what the make targets pass on.
 type options struct {
 	rounds  int
 	seconds int
-	minutes float64 // of the soak
+	minutes float64 // with faults, of the soak
 	rate    float64 // likewise: queries a second; 0 means half of the peak
 	only    string  // workloads, separated by spaces; empty is all
 	peers   string  // likewise
@@ -40,19 +42,27 @@ func run(args []string) error {
 		switch args[0] { // what this program starts of itself
 		case "pinned":
 			return runPinned(args[1:])
+		case "yielding":
+			return runYielding(args[1:])
 		case "upstream":
 			return runUpstream(args[1:])
 		case "load":
 			return runLoad(args[1:])
 		case "streams":
 			return runStreams(args[1:])
+		case "attack":
+			return attack.Run(args[1:], os.Stdin, os.Stdout)
+		case "spoof":
+			return attack.Spoof(args[1:], os.Stdin, os.Stdout)
+		case "probe":
+			return attack.Probe(args[1:], os.Stdout)
 		}
 	}
 	o := options{out: os.Stdout}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; figures are the medians of them")
 	flags.IntVar(&o.seconds, "seconds", 3, "time of one measurement")
-	flags.Float64Var(&o.minutes, "minutes", 10, "time of the soak")
+	flags.Float64Var(&o.minutes, "minutes", 10, "time with faults in the soak; calm is on top of that")
 	flags.Float64Var(&o.rate, "rate", 0, "queries a second of the soak; 0 is half of the peak, which is found first")
 	flags.StringVar(&o.only, "workloads", "", "only these, separated by spaces")
 	flags.StringVar(&o.peers, "peers", "", "only these beside weir and dnsdist, separated by spaces")
@@ -65,11 +75,11 @@ func run(args []string) error {
 	}
 	benches := map[string]func(*options) error{
 		"peers": benchPeers, "paced": benchPaced, "overload": benchOverload, "growth": benchGrowth, "cores": benchCores,
-		"soak": benchSoak,
+		"attacks": benchAttacks, "soak": benchSoak,
 	}
 	bench, ok := benches[flags.Arg(0)]
 	if !ok {
-		return fmt.Errorf("%q is not one of peers, paced, overload, growth, cores and soak", flags.Arg(0))
+		return fmt.Errorf("%q is not one of peers, paced, overload, growth, cores, attacks and soak", flags.Arg(0))
 	}
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("there is one CPU: the server and what asks it need one each")

@@ -47,6 +47,17 @@ func runPinned(args []string) error {
 	return fmt.Errorf("pinned: %s: %w", path, syscall.Exec(path, args[1:], os.Environ()))
 }
 
+// runYielding becomes another program, which runs when nobody else wants its CPU: bench yielding PROGRAM ARGUMENT...
+func runYielding(args []string) error {
+	if len(args) < 1 {
+		return fmt.Errorf("yielding: want a program")
+	}
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
+		return fmt.Errorf("yielding: %w", err)
+	}
+	return fmt.Errorf("yielding: %s: %w", args[0], syscall.Exec(args[0], args, os.Environ()))
+}
+
 // command is a program on some CPUs, that ends when this one does.
 func command(cpus, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", append([]string{"pinned", cpus, program}, args...)...)

@@ -50,7 +50,7 @@ var peers = []peer{
 	{name: "dnsdist-recvmmsg", binary: "dnsdist", conf: "dnsdist.conf", encrypted: []string{overTLS, overHTTPS}, extra: "setUDPMultipleMessagesVectorSize(64)",
 		args: []string{"--supervised", "--disable-syslog", "-C", confFile}},
 	{name: "unbound", binary: "unbound", conf: "unbound.conf", encrypted: []string{overTLS, overHTTPS}, args: []string{"-d", "-p", "-c", confFile}},
-	{name: "coredns", binary: "coredns", conf: "coredns.conf", encrypted: []string{overTLS, overHTTPS, overQUIC}, args: []string{"-quiet", "-conf", confFile}},
+	{name: "coredns", binary: "coredns", conf: "coredns.conf", encrypted: []string{overTLS, overHTTPS, overHTTP3, overQUIC}, args: []string{"-quiet", "-conf", confFile}},
 	{name: "coredns-alternate", binary: "coredns-alternate", conf: "coredns-alternate.conf", args: []string{"-quiet", "-conf", confFile}, only: "alternate"},
 	{name: "mosdns", binary: "mosdns", conf: "mosdns.conf", args: []string{"start", "-c", confFile}},
 	{name: "dnsproxy", binary: "dnsproxy", args: []string{"--listen=127.0.0.1", "--port=" + portNumber, "--upstream=127.0.0.1:" + upNumber, "--cache",
@@ -67,7 +67,7 @@ type server struct {
 type ports struct {
 	Name, Dir, Extra string
 	Port             int // where it serves
-	TLS, HTTPS, QUIC int // where it serves so, with cert.pem and key.pem of Dir
+	TLS, HTTPS, QUIC int // where it serves so (HTTPS: HTTP/3 too), with cert.pem and key.pem of Dir
 	Alternate        int // where it asks the upstream that knows nothing first
 	Admin            int // of weir
 	Up, NX           int // upstreams

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -29,8 +30,8 @@ const (
 	patience = 5 * time.Second
 )
 
-// streams asks a server over QUIC (RFC 9250) or HTTP/2 (RFC 8484) what is in a list, for some time, a query on each stream. It waits for responses, as
-// dnsperf does. That speaks no QUIC, and over HTTPS it is no measure: its thread that sends and the one that receives are in each other's way, so that
+// streams asks a server over QUIC (RFC 9250), or HTTP/2 or HTTP/3 (RFC 8484), what is in a list, for some time, a query on each stream. It waits for responses, as
+// dnsperf does. That speaks neither QUIC nor HTTP/3, and over HTTP/2 it is no measure: its thread that sends and the one that receives are in each other's way, so that
 // responses lie about for 100 ms, or for ever.
 type streams struct {
 	addr    string
@@ -65,7 +66,7 @@ func (t *tally) completed(rcode int, took time.Duration) {
 	}
 }
 
-// askStreams has a process of its own ask a server over QUIC or HTTPS, whichever workload that is.
+// askStreams has a process of its own ask a server over QUIC, HTTP/2 or HTTP/3, whichever workload that is.
 func askStreams(over string, port int, list string, seconds int) (perf, error) {
 	cmd := command(generatorCPU, "/proc/self/exe", "streams", "-over", over, "-port", strconv.Itoa(port), "-list", list, "-time", fmt.Sprint(seconds, "s"))
 	var out bytes.Buffer
@@ -89,7 +90,7 @@ func askStreams(over string, port int, list string, seconds int) (perf, error) {
 func runStreams(args []string) error {
 	s := streams{tls: &tls.Config{InsecureSkipVerify: true}} // dnsperf doesn't look at the certificate either
 	flags := flag.NewFlagSet("streams", flag.ContinueOnError)
-	over := flags.String("over", overQUIC, overQUIC+" or "+overHTTPS)
+	over := flags.String("over", overQUIC, overQUIC+", "+overHTTPS+" or "+overHTTP3)
 	port := flags.Int("port", 0, "of the server")
 	list := flags.String("list", "", "names, as for dnsperf")
 	flags.DurationVar(&s.time, "time", time.Second, "how long")
@@ -101,8 +102,10 @@ func runStreams(args []string) error {
 		s.connect, s.tls.NextProtos = s.connectQUIC, []string{"doq"}
 	case overHTTPS:
 		s.connect, s.tls.NextProtos = s.connectHTTPS, []string{"h2"}
+	case overHTTP3:
+		s.connect, s.tls.NextProtos = s.connectHTTP3, []string{http3.NextProtoH3}
 	default:
-		return fmt.Errorf("streams: -over: %q is neither %s nor %s", *over, overQUIC, overHTTPS)
+		return fmt.Errorf("streams: -over: %q is none of %s, %s and %s", *over, overQUIC, overHTTPS, overHTTP3)
 	}
 	s.addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(*port))
 	var err error

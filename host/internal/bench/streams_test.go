@@ -132,14 +132,15 @@ func TestStreams(t *testing.T) {
 	var got tally
 	// The clock says when it is enough: 30 queries.
 	asked := 0
-	err = s.ask(conn, 0, &got, func() bool { asked++; return asked <= 30 })
+	overQUIC := func(query, buf []byte, begun time.Time) (int, error) { return exchange(conn, query, buf, begun) }
+	err = s.ask(conn, overQUIC, 0, &got, func() bool { asked++; return asked <= 30 })
 	got.Latency = 0
 	if want := (tally{Sent: 30, Completed: 20, Lost: 10, Noerror: 10}); err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	conn.CloseWithError(0, "")
 	var closed *quic.ApplicationError
-	if err := s.ask(conn, 0, &got, func() bool { return true }); !errors.As(err, &closed) {
+	if err := s.ask(conn, overQUIC, 0, &got, func() bool { return true }); !errors.As(err, &closed) {
 		t.Errorf("a connection that has ended: got %v", err)
 	}
 }

@@ -21,12 +21,20 @@ func (s *streams) connectQUIC(ctx context.Context, first int, more func() bool) 
 		return tally{}, err
 	}
 	defer conn.CloseWithError(0, "") //nolint:errcheck // it has none
+	return s.askAll(conn, func(query, buf []byte, begun time.Time) (int, error) { return exchange(conn, query, buf, begun) }, first, more)
+}
+
+// exchanger asks one query, which is behind its length, and returns the RCODE of the response. buf is for that.
+type exchanger func(query, buf []byte, begun time.Time) (code int, err error)
+
+// askAll asks with as many queries on their way as a connection has.
+func (s *streams) askAll(conn *quic.Conn, exchange exchanger, first int, more func() bool) (tally, error) {
 	var tallies [streamsInFlight]tally
 	var all errgroup.Group
 	for i := range tallies {
-		all.Go(func() error { return s.ask(conn, first+i, &tallies[i], more) })
+		all.Go(func() error { return s.ask(conn, exchange, first+i, &tallies[i], more) })
 	}
-	err = all.Wait()
+	err := all.Wait()
 	var sum tally
 	for _, t := range tallies {
 		sum.add(t)
@@ -35,12 +43,12 @@ func (s *streams) connectQUIC(ctx context.Context, first int, more func() bool) 
 }
 
 // ask sends one query after the other as long as more says so, from one of the list on.
-func (s *streams) ask(conn *quic.Conn, first int, t *tally, more func() bool) error {
+func (s *streams) ask(conn *quic.Conn, exchange exchanger, first int, t *tally, more func() bool) error {
 	buf := make([]byte, 2+datagramSize)
 	for i := first; more(); i++ {
 		begun := time.Now()
 		t.Sent++
-		code, err := exchange(conn, s.queries[i%len(s.queries)], buf, begun)
+		code, err := exchange(s.queries[i%len(s.queries)], buf, begun)
 		if err != nil {
 			if conn.Context().Err() != nil {
 				return fmt.Errorf("%s closed a connection: %w", s.addr, err)
@@ -53,7 +61,7 @@ func (s *streams) ask(conn *quic.Conn, first int, t *tally, more func() bool) er
 	return nil
 }
 
-// exchange asks one query, and returns the RCODE of the response. buf is for that.
+// exchange is the exchanger of DNS over QUIC.
 func exchange(conn *quic.Conn, query, buf []byte, begun time.Time) (code int, err error) {
 	ctx, cancel := context.WithDeadline(context.Background(), begun.Add(patience))
 	defer cancel()

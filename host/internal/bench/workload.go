@@ -37,6 +37,7 @@ const memory = "memory"
 const (
 	overTLS   = "tls"
 	overHTTPS = "https"
+	overHTTP3 = "http3"
 	overQUIC  = "quic"
 )
 
@@ -49,6 +50,7 @@ var workloads = []workload{
 	{"tcp", "the same, over TCP", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "tcp"}, nil }},
 	{overTLS, "the same, over TLS", target{ratio: 1.1}, func(l *lists, _ int) (string, []string, error) { return l.hot, []string{"-m", "dot"}, nil }},
 	{overHTTPS, "the same, over HTTPS", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
+	{overHTTP3, "the same, over HTTP/3", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
 	{overQUIC, "the same, over QUIC", target{}, func(l *lists, _ int) (string, []string, error) { return l.hot, nil, nil }},
 	{memory, "MiB for 100,000 more cached answers", target{most: 20}, nil},
 	{"uniform", "100,000 cached names, evenly", target{ratio: 1}, func(l *lists, _ int) (string, []string, error) { return l.uniform, nil, nil }},
@@ -69,13 +71,15 @@ func (w *workload) port(s *server, weir bool, p *peer) int {
 		return s.Alternate
 	case w.name == "alternate" || !weir && p.only != "":
 		return 0
-	case w.name == overTLS || w.name == overHTTPS || w.name == overQUIC:
-		if !weir && !slices.Contains(p.encrypted, w.name) {
-			return 0
-		}
-		return map[string]int{overTLS: s.TLS, overHTTPS: s.HTTPS, overQUIC: s.QUIC}[w.name]
 	}
-	return s.Port
+	encrypted, ok := map[string]int{overTLS: s.TLS, overHTTPS: s.HTTPS, overHTTP3: s.HTTPS, overQUIC: s.QUIC}[w.name]
+	switch {
+	case !ok:
+		return s.Port
+	case !weir && !slices.Contains(p.encrypted, w.name):
+		return 0
+	}
+	return encrypted
 }
 
 // run measures a server under the workload.
@@ -86,7 +90,7 @@ func (w *workload) run(o *options, l *lists, s *server, port int, upstreams []*u
 		if err != nil {
 			return perf{}, err
 		}
-		if w.name == overQUIC || w.name == overHTTPS {
+		if w.name == overQUIC || w.name == overHTTPS || w.name == overHTTP3 {
 			return askStreams(w.name, port, list, o.seconds)
 		}
 		return runDnsperf(port, list, append(args, "-l", strconv.Itoa(o.seconds))...)

@@ -12,15 +12,14 @@ import (
 	"github.com/weirdns/weir/host/upstream/upstreamtest"
 )
 
-// The first busy seconds of each minute have faults, and the others have none. From the second settled on what is open is what weir keeps: idle connections are
-// closed after 10 s, sockets after 5.
-const minute, busy, settled = 60, 40, 54
-
 // faults are what goes wrong, in an order that is always the same: something each second that is not calm.
 type faults struct {
 	setting *setting
 	oracle  *oracle
-	second  int
+	second  int  // of those with faults
+	calm    int  // seconds without, since the last one with
+	wrong   bool // something was, in this second
+	made    int  // seconds in which something was
 	plain   pair
 	secure  pair
 	counts  map[string]int
@@ -82,12 +81,16 @@ func (p *pair) set(whose int, fault upstreamtest.Fault, set func(*upstreamtest.F
 	return err
 }
 
-// calm reports whether there was no fault for long enough that weir should have nothing open because of one.
-func (f *faults) calm() bool { return (f.second-1)%minute >= settled }
+// settled reports whether there was no fault for long enough that weir should have nothing open because of one.
+func (f *faults) settled() bool { return f.calm > settles }
 
-// heal has everybody well.
-func (f *faults) heal(set func(*upstreamtest.Faulty, upstreamtest.Fault) error) error {
-	s := f.setting
+// rest has a second go by without a fault: in the first one everybody gets well.
+func (f *faults) rest() error {
+	f.calm++
+	if f.calm > 1 {
+		return nil
+	}
+	s, set := f.setting, f.set
 	for _, p := range []*pair{&f.plain, &f.secure} {
 		if err := p.heal(set); err != nil {
 			return err
@@ -96,27 +99,37 @@ func (f *faults) heal(set func(*upstreamtest.Faulty, upstreamtest.Fault) error) 
 	if err := set(s.SickServer, upstreamtest.Healthy); err != nil {
 		return err
 	}
+	f.oracle.setSick(false)
 	f.oracle.history.note(time.Now(), "resolv.conf", "restored")
 	return s.writeResolvConf()
 }
 
-// next makes the faults of the next second.
+// set has a server have a fault, or none.
+func (f *faults) set(server *upstreamtest.Faulty, fault upstreamtest.Fault) error {
+	f.oracle.history.note(time.Now(), f.setting.name(server), fault.String())
+	if fault != upstreamtest.Healthy {
+		f.count("a server is " + fault.String())
+	}
+	return server.Set(fault)
+}
+
+// next makes the faults of the next second that has some.
 func (f *faults) next() error {
-	n, s := f.second, f.setting
+	f.calm, f.wrong = 0, false
+	err := f.make(f.second)
 	f.second++
-	set := func(server *upstreamtest.Faulty, fault upstreamtest.Fault) error {
-		f.oracle.history.note(time.Now(), s.name(server), fault.String())
-		if fault != upstreamtest.Healthy {
-			f.count("a server is " + fault.String())
-		}
-		return server.Set(fault)
+	if err == nil && !f.wrong { // on a machine that is so busy that both pairs have to rest
+		err = f.reload()
 	}
-	switch second := n % minute; {
-	case second == busy:
-		return f.heal(set)
-	case second > busy:
-		return nil
+	if f.wrong {
+		f.made++
 	}
+	return err
+}
+
+// make makes those of second n.
+func (f *faults) make(n int) error {
+	s, set := f.setting, f.set
 	kinds := int(upstreamtest.Faults) - 1
 	plain, secure := upstreamtest.Fault(1+n%kinds), secureFaults[n%len(secureFaults)]
 	// The two pairs rest at different times, so that there is something each second.
@@ -168,6 +181,7 @@ func (f *faults) happens(who, what string) {
 }
 
 func (f *faults) count(what string) {
+	f.wrong = true
 	if f.counts[what]++; f.counts[what] == 1 {
 		f.order = append(f.order, what)
 	}

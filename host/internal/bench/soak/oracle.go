@@ -401,7 +401,7 @@ func (o *oracle) setSick(is bool) {
 	defer o.mu.Unlock()
 	if is {
 		o.sick = append(o.sick, span{begin: time.Now()})
-	} else if n := len(o.sick); n > 0 {
+	} else if n := len(o.sick); n > 0 && o.sick[n-1].end.IsZero() {
 		o.sick[n-1].end = time.Now()
 	}
 }

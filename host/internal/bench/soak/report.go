@@ -14,12 +14,12 @@ import (
 // drift is how much of itself a figure may grow or shrink over the whole run, see trend.
 const drift = 0.05
 
-// leastToJudge is the shortest run that says something about that, and about what a machine that is busy with something else can cause: queries that are lost, and
+// leastToJudge is the shortest time with faults that says something about that, and about what a machine that is busy with something else can cause: queries that are lost, and
 // SERVFAIL. Over a shorter one they are printed and no more, and only wrong answers decide.
 const leastToJudge = 5 * time.Minute
 
-// settles is how long weir has then until it counts.
-const settles = 2 * time.Minute
+// young is how long weir has then until it counts.
+const young = 2 * time.Minute
 
 // watch samples weir.
 type watch struct {
@@ -87,8 +87,8 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// minutes returns the median of each minute, as text.
-func minutes(at, y []float64) string {
+// medians returns the median of each minute, as text, or of each calm stretch if there is nothing between them.
+func medians(at, y []float64) string {
 	var text strings.Builder
 	for from := 0; from < len(at); {
 		to, _ := slices.BinarySearch(at, at[from]+60)
@@ -121,10 +121,11 @@ func (o *oracle) progress() string {
 }
 
 // report prints what came of a run, and returns whether it is what was wanted.
-func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faults, w *watch) bool {
+func (o *oracle) report(out io.Writer, spent *times, rate float64, f *faults, w *watch) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	sent, right := o.totals()
+	took := spent[warming] + spent[faulty] + spent[calm]
 	fmt.Fprintf(out, "\n%d queries in %v, %.0f a second of %.0f wanted; %d right answers:", sent, took.Round(time.Second), float64(sent)/took.Seconds(), rate, right)
 	for t := range transports {
 		fmt.Fprintf(out, " %s %d", transportNames[t], o.over[t].Load())
@@ -133,6 +134,8 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 	for c := range classes {
 		fmt.Fprintf(out, "  %-8s %9d asked, %9d right\n", classNames[c], o.sent[c].Load(), o.right[c].Load())
 	}
+	fmt.Fprintf(out, "%v with faults, in %d of %d seconds at least one; %v calm; %v before, to warm up\n",
+		spent[faulty].Round(time.Second), f.made, f.second, spent[calm].Round(time.Second), spent[warming].Round(time.Second))
 	fmt.Fprint(out, "what went wrong:")
 	for _, what := range f.order {
 		fmt.Fprintf(out, " %s %d;", what, f.counts[what])
@@ -181,7 +184,7 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 	}
 	verdict(kinds[wrong] == 0, "%d wrong answers, want 0", kinds[wrong])
 	verdict(right > 0, "%d of %d queries answered right, want some", right, sent)
-	if took < leastToJudge {
+	if spent[faulty] < leastToJudge {
 		verdict = func(_ bool, format string, args ...any) {
 			fmt.Fprintf(out, "%-8s %s, in a longer run\n", "", fmt.Sprintf(format, args...))
 		}
@@ -189,8 +192,8 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 	verdict(kinds[lost]+o.more == 0, "%d queries lost, want 0", kinds[lost]+o.more)
 	verdict(kinds[servfail] == 0, "%d SERVFAIL that nothing explains, want 0", kinds[servfail])
 	verdict(right > sent*9/10, "%d of %d queries answered right, want 90%%: the load was borne", right, sent)
-	if took >= leastToJudge {
-		w.forget(settles)
+	if spent[faulty] >= leastToJudge {
+		w.forget(young)
 	}
 	for i, m := range watched {
 		at, y := w.judged(i)
@@ -202,7 +205,7 @@ func (o *oracle) report(out io.Writer, took time.Duration, rate float64, f *faul
 		good := change >= -drift && change <= drift
 		verdict(good, "%s: %.0f at first, %.0f in the end, %+.1f%%, by the medians of the first and the last third of %d samples; want ±%.0f%%; %.0f to %.0f with faults",
 			m.name, first, last, 100*change, len(y), 100*drift, slices.Min(w.values[i]), slices.Max(w.values[i]))
-		fmt.Fprintf(out, "%-8s medians of each minute:%s\n", "", minutes(at, y))
+		fmt.Fprintf(out, "%-8s medians, minute by minute:%s\n", "", medians(at, y))
 	}
 	return ok
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package soak runs weir as a process for some minutes, under half of the load that it can bear, over every transport, with something going wrong each
-// second for most of each minute, and looks at every single answer.
+// second, and looks at every single answer. Between stretches of faults are calm ones, in which what weir has open can be compared.
 //
 //	clients ── UDP, TCP, TLS, HTTPS (HTTP/2 and 3), QUIC ──► weir ──► two servers, of which one at a time has a fault     pair.test
 //	   │                                                          ├──► two more, over TLS                              secure.test
@@ -26,7 +26,7 @@ import (
 type Options struct {
 	Weir string        // the binary
 	Dir  string        // an empty directory for what it needs
-	Time time.Duration // under faults; there are some seconds before, to find the peak and to warm up
+	Time time.Duration // with a fault each second, in whole seconds; there are some seconds before, to find the peak and to warm up, and calm ones between and at the end
 	Rate float64       // queries a second; 0 means half of what was found to be the peak
 	Out  io.Writer     // what happened
 }
@@ -34,15 +34,14 @@ type Options struct {
 // ErrMissed is the error of a run that missed its goals. The output says which.
 var ErrMissed = errors.New("soak: goals missed")
 
-const (
-	// calm is how long the load runs before the first fault, so that caches are full and connections open.
-	calm = 5 * time.Second
-	// patience is how long clients wait. weir has 1.8 s for a query.
-	patience = 5 * time.Second
-)
+// patience is how long clients wait. weir has 1.8 s for a query.
+const patience = 5 * time.Second
 
 // Run returns nil if all goals were reached, and ErrMissed if one was not.
 func Run(ctx context.Context, o Options) error {
+	if o.Time <= 0 {
+		return fmt.Errorf("soak: %v with faults, want more", o.Time)
+	}
 	s, err := newSetting(o.Dir)
 	if err != nil {
 		return err
@@ -80,10 +79,25 @@ func Run(ctx context.Context, o Options) error {
 	defer endLoad()
 	load.Go(func() { clients.offer(loadCtx, rate) })
 	faults := newFaults(s, oracle)
+	plan := newPlan(o.Time)
 	begin := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for n := 0; time.Since(begin) < calm+o.Time; n++ {
+	var spent times
+	for n, last := 0, begin; ; n++ {
+		phase := plan.phase(n)
+		if phase == over {
+			break
+		}
+		switch phase { //nolint:exhaustive // nothing is done to warm up
+		case faulty:
+			err = faults.next()
+		case calm:
+			err = faults.rest()
+		}
+		if err != nil {
+			return errors.Join(err, s.tail())
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -91,22 +105,22 @@ func Run(ctx context.Context, o Options) error {
 			return errors.Join(errors.New("soak: weir has ended"), s.tail())
 		case <-tick.C:
 		}
-		if time.Since(begin) < calm {
+		now := time.Now()
+		spent[phase] += now.Sub(last)
+		last = now
+		if phase == warming {
 			continue
 		}
-		if err := faults.next(); err != nil {
+		if err := watch.sample(now.Sub(begin), faults.settled()); err != nil {
 			return errors.Join(err, s.tail())
 		}
-		if err := watch.sample(time.Since(begin), faults.calm()); err != nil {
-			return errors.Join(err, s.tail())
-		}
-		if n%60 == 0 {
-			fmt.Fprintf(o.Out, "%4.0f s: %s\n", time.Since(begin).Seconds(), oracle.progress())
+		if phase == calm && plan.phase(n+1) != calm {
+			fmt.Fprintf(o.Out, "%4.0f s: %s\n", now.Sub(begin).Seconds(), oracle.progress())
 		}
 	}
 	endLoad()
 	load.Wait()
-	if !oracle.report(o.Out, time.Since(begin), rate, faults, &watch) {
+	if !oracle.report(o.Out, &spent, rate, faults, &watch) {
 		return errors.Join(ErrMissed, s.keepLog(o.Out))
 	}
 	return nil

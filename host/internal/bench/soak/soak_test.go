@@ -66,6 +66,22 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+// The fault of the server of sick.test ends once: when everybody gets well later on, that excuses nothing that was asked in between.
+func TestSickEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOracle(&setting{})
+		o.setSick(true)
+		<-time.After(sickFor * time.Second)
+		want := time.Now()
+		o.setSick(false)
+		<-time.After(time.Minute)
+		o.setSick(false)
+		if got := o.sick[0].end; len(o.sick) != 1 || !got.Equal(want) {
+			t.Errorf("got %d faults, of which the first ended at %v; want 1, %v", len(o.sick), got, want)
+		}
+	})
+}
+
 // What is excused, and what is not.
 func TestExcuse(t *testing.T) {
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -97,6 +113,57 @@ func TestExcuse(t *testing.T) {
 			f := failure{asked: asked{class: tt.class, at: at(tt.from)}, kind: tt.kind, end: at(tt.end)}
 			if got := o.excuse(&f); (got != "") != tt.want {
 				t.Errorf("got %q, want an excuse: %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// There are as many seconds with faults as were asked for, and after each stretch of them it is calm for long enough to compare.
+func TestPlan(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		time      time.Duration
+		stretch   int // longest
+		faulty    int
+		stretches int
+	}{
+		{"a second", time.Second, 1, 1, 1},
+		{"half a minute", 30 * time.Second, 20, 30, 2},
+		{"a minute", time.Minute, 20, 60, 3},
+		{"a bit more than two", 121 * time.Second, 40, 121, 4},
+		{"a part of a second is a whole one", 599*time.Second + 1, 60, 600, 10},
+		{"ten minutes", 10 * time.Minute, 60, 600, 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlan(tt.time)
+			var got [over]int
+			stretches, longest, row := 0, 0, 0
+			last := warming
+			end := 0
+			for ; p.phase(end) != over; end++ {
+				now := p.phase(end)
+				got[now]++
+				if now != last {
+					row = 0
+				}
+				if row++; now == faulty {
+					longest = max(longest, row)
+				}
+				if now == calm && row == calmFor {
+					stretches++
+				}
+				last = now
+			}
+			if want := [over]int{warmFor, tt.faulty, tt.stretches * calmFor}; got != want {
+				t.Errorf("got %v seconds to warm up, with faults, calm; want %v", got, want)
+			}
+			if stretches != tt.stretches || longest != tt.stretch {
+				t.Errorf("got %d stretches of up to %d seconds, want %d of %d", stretches, longest, tt.stretches, tt.stretch)
+			}
+			for n := range 1000 {
+				if p.phase(end+n) != over {
+					t.Fatalf("second %d is after the end and is not over", end+n)
+				}
 			}
 		})
 	}
