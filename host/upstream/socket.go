@@ -16,7 +16,7 @@ import (
 	"github.com/weirdns/weir/host/message"
 )
 
-// A server is asked from one of socketSlots UDP sockets, picked at random for each try; one is opened when there is none in the slot, or when that
+// A server is asked from one of socketSlots UDP sockets, picked at random for each try, or each batch of them; one is opened when there is none in the slot, or when that
 // one has served socketUses tries, is socketAge old, or was told something odd. So a query on a quiet server has a port of its own, as a
 // fresh socket for each would give it, and on a busy one, where that costs twice as much as all the rest of the query, a forger
 // who has found a port has found that of one query in 16, for some tenths of a second (RATIONALE.md has the figures).
