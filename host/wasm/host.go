@@ -178,12 +178,14 @@ func (i *instance) snapshot(number uint64) Snapshot {
 	if i.tables[n] != nil {
 		return i.tables[n]
 	}
-	if own := len(i.tables) - 1; n < uint64(own) {
-		i.tables[n] = i.filter.document.tables[n].Snapshot()
-	} else if i.tables[own] = i.filter.names.table; i.tables[own] == nil {
+	s := i.filter.names.table // the last one
+	if n < uint64(len(i.tables)-1) {
+		s = i.filter.document.tables[n].Snapshot()
+	} else if s == nil {
 		i.end(causeHost, errHostUse) // it has none
 	}
-	return i.tables[n]
+	i.pin(uint16(n), s)
+	return s
 }
 
 // none is -1: there is no such key.

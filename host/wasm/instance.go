@@ -50,6 +50,7 @@ type instance struct {
 	explained int         // lines
 	added     int         // own names, during configure
 	tables    []Snapshot  // as pinned in this call; nil: not yet
+	pinned    []uint16    // of those: to clear a thousand for each call takes longer than the call
 	cause     cause       // why a host function ended the call
 	ended     bool        // it did
 
@@ -209,7 +210,16 @@ func (i *instance) refill(factor int) {
 func (i *instance) allow(factor int) {
 	i.calls, i.octets = abi.MaxHostCalls*factor, abi.MaxHostOctets*factor
 	i.explained, i.cause, i.ended = 0, causeTrap, false
-	clear(i.tables)
+	for _, n := range i.pinned {
+		i.tables[n] = nil
+	}
+	i.pinned = i.pinned[:0]
+}
+
+// pin has table n stay the same for the rest of the call.
+func (i *instance) pin(n uint16, s Snapshot) {
+	i.tables[n] = s
+	i.pinned = append(i.pinned, n)
 }
 
 func frameAt(memory []byte, address uint32) (*frame, error) {

@@ -127,7 +127,7 @@ func (l *lookup) zone(name []byte, labels int) (table uint16, ok bool) {
 // writeFound pins the table for the call, and writes what was found into the frame, the value behind the message or, of an own name, as a number.
 // What does not fit there is left to the guest.
 func (i *instance) writeFound(m *match, size int) {
-	i.tables[m.table] = m.snapshot
+	i.pin(m.table, m.snapshot)
 	put := binary.LittleEndian
 	put.PutUint16(i.frame[abi.FrameTable:], m.table)
 	put.PutUint16(i.frame[abi.FrameMatched:], uint16(m.matched))

@@ -131,7 +131,12 @@ func (c *checker) compile(schema json.RawMessage) (*jsonschema.Schema, error) {
 		formatZone:     func(s string) error { _, err := message.ParseName(s); return err },
 		formatDuration: validDuration,
 		formatUpstream: func(s string) error { return known("upstream", s, c.env.Upstreams) },
-		formatTable:    func(s string) error { return known("table", s, slices.Sorted(maps.Keys(c.env.Tables))) },
+		formatTable: func(s string) error {
+			if _, ok := c.env.Tables[s]; ok { // there may be thousands
+				return nil
+			}
+			return known("table", s, slices.Sorted(maps.Keys(c.env.Tables)))
+		},
 	} {
 		compiler.RegisterFormat(&jsonschema.Format{Name: name, Validate: func(v any) error {
 			if s, ok := v.(string); ok {
@@ -358,12 +363,16 @@ func comparePaths(a, b string) int {
 	})
 }
 
+// maxNamedTables is how many tables a filter may name: an index has 16 bits in the frame, and the last one is for its own names.
+const maxNamedTables = 1<<16 - 1 // 65,535
+
 // document writes what the guest reads. Upstreams and tables are in order of appearance, which is that of the JSON document: keys in
 // alphabetical order, elements of arrays in theirs.
 func (c *checker) document(name, base string, config map[string]any, value any) (document, error) {
 	d := document{}
 	out := configDocument{Filter: name, Config: config, Upstreams: []string{}, Tables: []configTable{}}
 	paths := make(map[string]found)
+	named := make(map[string]bool) // tables
 	for _, f := range c.found {
 		p := join(base, keyPath(value, f.way))
 		f.unique = f.unique || paths[p+f.format].unique
@@ -380,10 +389,16 @@ func (c *checker) document(name, base string, config map[string]any, value any) 
 			}
 		case formatTable:
 			t, ok := c.env.Tables[f.value]
-			if ok && !slices.ContainsFunc(out.Tables, func(t configTable) bool { return t.Name == f.value }) {
-				out.Tables = append(out.Tables, configTable{f.value, t.Kind()})
-				d.tables = append(d.tables, t)
+			if !ok || named[f.value] {
+				continue
 			}
+			if len(named) == maxNamedTables {
+				return d, Mistakes{{Path: strings.TrimSuffix(p, formatTable), Base: base,
+					Text: fmt.Sprintf("the filter names more than %d tables: give some of them to another filter", maxNamedTables)}}
+			}
+			named[f.value] = true
+			out.Tables = append(out.Tables, configTable{f.value, t.Kind()})
+			d.tables = append(d.tables, t)
 		case formatZone:
 			if wire, err := message.ParseName(f.value); err == nil && f.unique {
 				d.unique = append(d.unique, Unique{strings.TrimSuffix(p, formatZone), string(wire), f.value})

@@ -103,6 +103,24 @@ func TestCheckConfig(t *testing.T) {
 	}
 }
 
+// An index of a table has 16 bits in the frame, and one is for the filter's own names.
+func TestTooManyTables(t *testing.T) {
+	tables, zones := make(map[string]Table), []any{}
+	for i := range maxNamedTables + 1 {
+		name := fmt.Sprintf("t%d", i)
+		tables[name] = zoneTable(t, "test.")
+		zones = append(zones, name)
+	}
+	env, schema := &Environment{Tables: tables}, []byte(`{"properties": {"zones": {"items": {"type": "string", "format": "weir-table"}}}}`)
+	if d, err := checkConfig("f", "filter.f.config", map[string]any{"zones": zones[:maxNamedTables]}, schema, env); err != nil || len(d.tables) != maxNamedTables {
+		t.Errorf("%d tables, %v", len(d.tables), err)
+	}
+	_, err := checkConfig("f", "filter.f.config", map[string]any{"zones": zones}, schema, env)
+	if want := "filter.f.config.zones[65535]: the filter names more than 65535 tables: give some of them to another filter"; err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
 func TestUnique(t *testing.T) {
 	d, err := checkConfig("f", "filter.f.config", rule("rule", []any{rule("zone", "Corp.test"), rule("zone", "lab.test.")}), []byte(rulesSchema), &Environment{})
 	if err != nil {
