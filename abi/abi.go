@@ -95,6 +95,7 @@ const (
 const (
 	ForwardOriginal = 1 << 0 // ask the client's own question
 	ForwardKeep     = 1 << 1 // keep the present message
+	ForwardSettle   = 1 << 2 // an answer to it is the response, without another call
 )
 
 // MaxRounds is how many verdicts Ask, and Forward in the response phase, a filter may give for one query.

@@ -20,6 +20,7 @@ type Option uint8
 const (
 	Original Option = abi.ForwardOriginal // ask the client's own question, when a Rewrite above changed it
 	Keep     Option = abi.ForwardKeep     // keep the present message as the best one so far
+	Settle   Option = abi.ForwardSettle   // an answer (NOERROR, and not NODATA) is taken as by Next, without another call, which costs more than it can say
 )
 
 // Respond ends the query with a message: in the query phase, the filters below are not called; in the response phase, it

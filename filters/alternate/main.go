@@ -94,7 +94,7 @@ func (f *filter) response(r sdk.Response) sdk.Verdict {
 			if !a.fits(r, class) {
 				continue
 			}
-			options, kept := a.options, state.kept()
+			options, kept := a.options|sdk.Settle, state.kept() // nothing is better than an answer, and no alternate is for one
 			if better {
 				options, kept = options|sdk.Keep, r.Class()
 			}

@@ -176,6 +176,13 @@ func TestWalk(t *testing.T) {
 		}
 		return Verdict{}, nil
 	}
+	// settle does so too, but for answers.
+	settle := func(c *Call) (Verdict, error) {
+		if c.Attempt == 0 {
+			return Verdict{Action: Forward, Upstream: 1, Options: Settle}, nil
+		}
+		return Verdict{Action: Kept}, nil
+	}
 	ask := func(name string) func(*Call) (Verdict, error) {
 		return func(c *Call) (Verdict, error) {
 			c.Octets = append(c.Octets, question(name, message.TypeA)...)
@@ -239,6 +246,27 @@ func TestWalk(t *testing.T) {
 			name: "the first answer is kept when the alternate is dead", filters: []Filter{onResponse("a", retry)},
 			upstreams: [3]fixed{{rcode: message.NXDOMAIN}, {err: boom}},
 			want:      "NXDOMAIN", asked: [3]string{"www.Example.test.", "www.Example.test."},
+		},
+		{
+			name: "who settles for an answer is not called for one", filters: []Filter{onResponse("a", settle)},
+			upstreams: [3]fixed{{rcode: message.NXDOMAIN}, {addr: "192.0.2.2"}},
+			want:      "NOERROR www.Example.test. 192.0.2.2", asked: [3]string{"www.Example.test.", "www.Example.test."},
+		},
+		{
+			name: "an empty answer is none", filters: []Filter{onResponse("a", settle)},
+			upstreams: [3]fixed{{rcode: message.NXDOMAIN}, {}},
+			want:      "NXDOMAIN", asked: [3]string{"www.Example.test.", "www.Example.test."},
+		},
+		{
+			name: "nor is a name error", filters: []Filter{onResponse("a", settle)},
+			upstreams: [3]fixed{{rcode: message.SERVFAIL}, {rcode: message.NXDOMAIN}},
+			want:      "SERVFAIL", asked: [3]string{"www.Example.test.", "www.Example.test."},
+		},
+		{
+			name: "another filter above is called for the answer", filters: []Filter{
+				onResponse("b", func(c *Call) (Verdict, error) { return answer(c, "192.0.2.9") }), onResponse("a", settle)},
+			upstreams: [3]fixed{{rcode: message.NXDOMAIN}, {addr: "192.0.2.2"}},
+			want:      "NOERROR www.Example.test. 192.0.2.9", asked: [3]string{"www.Example.test.", "www.Example.test."},
 		},
 		{
 			name: "a dead upstream is a SERVFAIL", upstreams: [3]fixed{{err: boom}},

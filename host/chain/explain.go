@@ -29,6 +29,11 @@ func (c *Chain) traceSkip(q *message.Query, f *member) {
 		"not called: an upstream is chosen already, and {chain.%s.precedence} has that count", c.name)
 }
 
+// traceSettled explains why a filter is not called for an answer. q has a trace.
+func (c *Chain) traceSettled(q *message.Query, f *member) {
+	q.Trace.Add(message.Step{Part: "filter " + f.Name(), Event: "skip", Phase: phaseNames[phaseResponse]}, "not called: an answer, for which it settles")
+}
+
 // traceBottom explains which upstream is asked at the end of the way down, where no filter said so. The query of l has a trace.
 func (c *Chain) traceBottom(l *level) {
 	q := l.query

@@ -64,6 +64,7 @@ type Option uint8
 const (
 	Original Option = abi.ForwardOriginal // ask the client's own question
 	Keep     Option = abi.ForwardKeep     // keep the present response
+	Settle   Option = abi.ForwardSettle   // an answer is the response, without another call
 )
 
 // Verdict is what a filter returned. It has four fields, since the compiler keeps a struct of more than that in memory, where copying it

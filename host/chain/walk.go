@@ -75,6 +75,7 @@ type level struct {
 	target  int            // bottom: the upstream to ask, -1 none
 	asking  *message.Query // bottom: with this question
 	deliver bool           // up: filter pos waits for this response, whatever its interest
+	settle  bool           // up: but not if it is an answer
 	asked   bool           // up: the response answers what filter pos asked
 
 	response message.Response
@@ -136,7 +137,7 @@ func (c *Chain) enter(l *level, asker int, q *message.Query) {
 	l.states = l.states[:len(c.filters)]
 	clear(l.states)
 	l.upstream, l.forwarded = c.fallback, false
-	l.deliver, l.asked, l.hasKept = false, false, false
+	l.deliver, l.settle, l.asked, l.hasKept = false, false, false, false
 	if cap(l.buf) > maxSpare {
 		l.buf = nil
 	}
@@ -169,7 +170,7 @@ func (c *Chain) run(ctx context.Context, x *Exchange, how way) bool {
 			// The answer changes hands with its buffer: the parent's old one serves the next question asked.
 			p.buf, l.buf = l.buf, p.buf
 			p.response = l.response
-			p.stage, p.deliver, p.asked = up, true, true
+			p.stage, p.deliver, p.settle, p.asked = up, true, false, true
 		}
 		if w.dropped {
 			x.Dropped = true
@@ -198,10 +199,8 @@ func (c *Chain) down(w *walk, l *level) {
 	}
 	s := &l.states[i]
 	call := &w.call
-	*call = Call{
-		Query: l.query, Attempt: s.queries, Forwarded: l.forwarded, Limit: limit(l.query), Cookie: s.cookie,
-		Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
-	}
+	call.begin(l, s, w.scratch)
+	call.Response, call.Attempt, call.Asked = nil, s.queries, false
 	s.queries++
 	v, err := w.invoke(f, phaseQuery)
 	w.scratch = call.Octets
@@ -220,6 +219,12 @@ func (c *Chain) down(w *walk, l *level) {
 		c.servfail(l, f, err)
 		l.stage, l.pos = up, i-1
 	}
+}
+
+// begin sets what is the same in both phases. It is field by field, since a whole Call would be made elsewhere and copied.
+func (c *Call) begin(l *level, s *state, scratch []byte) {
+	c.Query, c.Forwarded, c.Limit, c.Cookie = l.query, l.forwarded, limit(l.query), s.cookie
+	c.Octets, c.EDE = scratch[:0], message.None
 }
 
 func (c *Chain) queryVerdict(w *walk, l *level, v Verdict) error {
@@ -274,16 +279,21 @@ func (c *Chain) up(w *walk, l *level) {
 		l.query, l.rewrites = r.before, l.rewrites[:n-1]
 	}
 	f := &c.filters[i]
-	if !l.deliver && f.interest.Classes>>l.response.Class&1 == 0 {
+	switch {
+	case !l.deliver && f.interest.Classes>>l.response.Class&1 == 0:
+		l.leave()
+		return
+	case l.settle && l.response.Class == message.NOERROR:
+		if l.query.Trace != nil {
+			c.traceSettled(l.query, f)
+		}
 		l.leave()
 		return
 	}
 	s := &l.states[i]
 	call := &w.call
-	*call = Call{
-		Query: l.query, Response: &l.response, Attempt: s.attempts, Forwarded: l.forwarded, Asked: l.asked, Limit: limit(l.query),
-		Cookie: s.cookie, Octets: w.scratch[:0], EDE: message.None, Hint: call.Hint,
-	}
+	call.begin(l, s, w.scratch)
+	call.Response, call.Attempt, call.Asked = &l.response, s.attempts, l.asked
 	s.attempts++
 	v, err := w.invoke(f, phaseResponse)
 	w.scratch = call.Octets
@@ -335,6 +345,7 @@ func (c *Chain) responseVerdict(w *walk, l *level, v Verdict) error {
 		}
 		l.keep(v.Options&Keep != 0)
 		l.stage, l.target, l.asking, l.deliver, l.asked = bottom, v.Upstream, l.query, true, false
+		l.settle = v.Options&Settle != 0
 		if v.Options&Original != 0 {
 			l.asking = l.root
 		}
@@ -358,7 +369,7 @@ func (c *Chain) responseVerdict(w *walk, l *level, v Verdict) error {
 func (l *level) leave() {
 	l.stage = up
 	l.pos--
-	l.deliver, l.asked, l.hasKept = false, false, false
+	l.deliver, l.settle, l.asked, l.hasKept = false, false, false, false
 }
 
 // keep sets the present response aside, if it is the first one or the filter says so. Buffers are swapped, not copied.

@@ -68,7 +68,7 @@ func decode(v uint64, phase uint8, may grants, upstreams []uint16, memory []byte
 			return out, errForward
 		case uint64(offset) >= uint64(len(upstreams)):
 			return out, errUpstream
-		case length != 0 || argument > abi.ForwardOriginal|abi.ForwardKeep:
+		case length != 0 || argument > abi.ForwardOriginal|abi.ForwardKeep|abi.ForwardSettle:
 			return out, errUnused
 		}
 		if phase == abi.PhaseResponse {

@@ -30,11 +30,11 @@
 //	verdict VERDICT
 //
 // After "query" and after each "response", with its records, the filter is called, if it said that it is interested, and its
-// verdict must be the one that follows. Without interest, the verdict is next. The verdicts:
+// verdict must be the one that follows. Without interest, the verdict is next; so it is for a NOERROR behind "settle". The verdicts:
 //
 //	verdict next | drop | kept
 //	verdict respond RCODE [aa] [ede N]
-//	verdict forward UPSTREAM [original] [keep]
+//	verdict forward UPSTREAM [original] [keep] [settle]
 //	verdict ask NAME TYPE
 //	verdict rewrite NAME TYPE
 //

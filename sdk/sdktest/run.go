@@ -209,6 +209,9 @@ func (f *File) open(open Open) (*runner, error) {
 	return r, nil
 }
 
+// settledText is what the host explains when it does not call a filter for an answer.
+const settledText = "not called: an answer, for which it settles"
+
 // Fault is what [Instance.Call] panics with when the filter did not return: the case fails, and the next one goes on.
 type Fault struct{ Err error }
 
@@ -230,6 +233,7 @@ func (r *runner) run(c Case) (failures []Failure) {
 	var cookie uint64
 	var attempts [3]byte // by phase
 	called := false      // the last verdict was Ask or Forward in the response phase, so the answer always comes
+	settled := false     // that was Forward with settle: not if it is NOERROR
 	for _, step := range c.Steps {
 		at = step
 		verdict, records, explained, logged := "next", []string(nil), []string(nil), []string(nil)
@@ -237,6 +241,12 @@ func (r *runner) run(c Case) (failures []Failure) {
 		phase, interested := byte(abi.PhaseQuery), r.interest&abi.InterestQuery != 0
 		if step.Response != nil {
 			phase, interested = abi.PhaseResponse, r.interest>>class&1 != 0 || called
+		}
+		if settled && class == dns.RcodeSuccess {
+			interested = false
+			if step.Query.flags&abi.FlagExplain != 0 {
+				explained = []string{settledText}
+			}
 		}
 		var found found
 		if interested && phase == abi.PhaseQuery && r.interest&abi.InterestLookup != 0 && r.lookup != Inside && (r.lookup != NoLookup || r.host.own != nil) {
@@ -277,6 +287,7 @@ func (r *runner) run(c Case) (failures []Failure) {
 			}
 		}
 		called = strings.HasPrefix(verdict, "ask") || step.Response != nil && strings.HasPrefix(verdict, "forward")
+		settled = called && strings.HasSuffix(verdict, " settle")
 		if verdict != step.Verdict && (step.Verdict != "" || interested) {
 			wrong(step, " got verdict %s\nwant verdict %s", verdict, step.Verdict)
 		}
@@ -410,6 +421,9 @@ func (r *runner) describe(v uint64, octets, frame []byte, step Step) (verdict st
 		}
 		if argument&abi.ForwardKeep != 0 {
 			verdict += " keep"
+		}
+		if argument&abi.ForwardSettle != 0 {
+			verdict += " settle"
 		}
 		return verdict, nil, nil
 	case abi.Ask, abi.Rewrite:

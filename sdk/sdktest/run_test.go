@@ -22,6 +22,49 @@ func echo() sdk.Filter {
 	}
 }
 
+// As in the host: who settles for an answer is not called for it, and the host explains that.
+func TestRunSettled(t *testing.T) {
+	filter := func() sdk.Filter {
+		return sdk.Filter{Response: func(r sdk.Response) sdk.Verdict {
+			if r.Attempt() > 0 {
+				return sdk.Kept
+			}
+			return r.Forward(0, sdk.Settle)
+		}}
+	}
+	f, err := ParseFile("test", []byte(`-- upstreams --
+u
+-- cases --
+query a.test A explain
+response NXDOMAIN
+verdict forward u settle
+response NOERROR from u
+record answer a.test. 1 A 192.0.2.1
+verdict next
+explain not called: an answer, for which it settles
+
+query a.test A
+response NXDOMAIN
+verdict forward u settle
+response NOERROR from u
+verdict kept
+
+query a.test A
+response NXDOMAIN
+verdict forward u settle
+response REFUSED from u
+verdict kept
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Check(Native(filter), func(_ *Case, failures []Failure) {
+		for _, failure := range failures {
+			t.Error(failure)
+		}
+	})
+}
+
 // TestRunFails: a file of cases that is wrong about the filter fails; without this, a runner that compares nothing would pass.
 func TestRunFails(t *testing.T) {
 	const right = "-- upstreams --\nu\n-- cases --\nquery a.test A explain\nverdict respond NXDOMAIN\nexplain saw a.test. A\n" +
