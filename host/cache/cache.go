@@ -86,7 +86,7 @@ func New(name string, c Config, next message.Resolver, env Env) *Cache {
 	cache.snapshots.identity = env.Identity
 	cache.flights.none.L = &cache.flights.deadlines
 	cache.flights.spare.New = func() any { return cache.newFlight() }
-	cache.flights.byHash, cache.flights.told = make(map[uint64]*flight), make(map[uint64]int)
+	cache.flights.told = make(map[uint64]int)
 	cache.background, cache.cancel = context.WithCancel(context.Background())
 	cache.callers.New = func() any { return newCaller() }
 	cache.waiters.New = func() any {

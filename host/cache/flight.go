@@ -17,6 +17,7 @@ type flight struct {
 	key     []byte
 	hash    uint64        // of its question
 	id      uint64        // the hash by which it is found
+	after   *flight       // in its bucket; the lock of flights guards it
 	query   message.Query // its own, since the one who asked first may be gone
 	trace   message.Trace
 	started int64
@@ -45,7 +46,7 @@ const (
 // flights are the queries that are with the upstream. After close and wait there are none.
 type flights struct {
 	deadlines due.Queue // of waiters; its lock guards following
-	byHash    map[uint64]*flight
+	aloft     flightTable
 	told      map[uint64]int // those that tell of networks, by the hash of their question
 	closed    bool
 	none      sync.Cond // the last one has landed; it has that lock
@@ -53,6 +54,41 @@ type flights struct {
 	landings atomic.Uint64 // changes under it
 
 	spare sync.Pool // of *flight, whose buffers are what a miss would otherwise allocate
+}
+
+// flightTable has flights by their id. Each miss puts one in and takes it out again: here that takes a sixth of the time that it takes in a map. The zero
+// table is empty.
+type flightTable struct {
+	buckets [maxFlights / 4]*flight // the first of those with the same remainder
+	n       int
+}
+
+func (t *flightTable) bucket(id uint64) **flight { return &t.buckets[id%uint64(len(t.buckets))] }
+
+// get returns the flight with an id, or nil.
+func (t *flightTable) get(id uint64) *flight {
+	f := *t.bucket(id)
+	for f != nil && f.id != id {
+		f = f.after
+	}
+	return f
+}
+
+// put puts a flight in with whose id there is none.
+func (t *flightTable) put(f *flight) {
+	b := t.bucket(f.id)
+	f.after, *b = *b, f
+	t.n++
+}
+
+// remove takes a flight out that is in.
+func (t *flightTable) remove(f *flight) {
+	b := t.bucket(f.id)
+	for *b != f {
+		b = &(*b).after
+	}
+	*b, f.after = f.after, nil
+	t.n--
 }
 
 // role is how a query takes part in a flight.
@@ -73,7 +109,7 @@ const (
 func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, again func() bool, leads int32) (*flight, role) {
 	fs.deadlines.Lock()
 	defer fs.deadlines.Unlock()
-	if f := fs.byHash[id]; f != nil {
+	if f := fs.aloft.get(id); f != nil {
 		if string(f.key) != string(k) || f.refs.Load() >= maxWaiting+maxLeads {
 			return nil, alone
 		}
@@ -83,7 +119,7 @@ func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, 
 	if fs.landings.Load() != landings && again() {
 		return nil, answered
 	}
-	if fs.closed || len(fs.byHash) >= maxFlights {
+	if fs.closed || fs.aloft.n >= maxFlights {
 		return nil, alone
 	}
 	if tells(k) {
@@ -95,7 +131,7 @@ func (fs *flights) board(k []byte, hash, id uint64, now int64, landings uint64, 
 	f := fs.spare.Get().(*flight)
 	f.refs.Store(1 + max(leads, 1))
 	f.key, f.hash, f.id, f.started, f.landed = append(f.key[:0], k...), hash, id, now, false
-	fs.byHash[id] = f
+	fs.aloft.put(f)
 	if leads > 0 {
 		f.enlist(&f.first)
 	}
@@ -144,7 +180,7 @@ func (fs *flights) settle(w *waiter) {
 func (fs *flights) land(f *flight) *waiter {
 	fs.deadlines.Lock()
 	defer fs.deadlines.Unlock()
-	delete(fs.byHash, f.id)
+	fs.aloft.remove(f)
 	if tells(f.key) {
 		if fs.told[f.hash]--; fs.told[f.hash] == 0 {
 			delete(fs.told, f.hash)
@@ -156,7 +192,7 @@ func (fs *flights) land(f *flight) *waiter {
 	for w := all; w != nil; w = w.next {
 		fs.settle(w)
 	}
-	if len(fs.byHash) == 0 {
+	if fs.aloft.n == 0 {
 		fs.none.Broadcast()
 	}
 	return all
@@ -187,7 +223,7 @@ func (fs *flights) close() {
 func (fs *flights) wait() {
 	fs.deadlines.Lock()
 	defer fs.deadlines.Unlock()
-	for len(fs.byHash) > 0 {
+	for fs.aloft.n > 0 {
 		fs.none.Wait()
 	}
 }
@@ -196,7 +232,7 @@ func (fs *flights) wait() {
 func (fs *flights) number() int {
 	fs.deadlines.Lock()
 	defer fs.deadlines.Unlock()
-	return len(fs.byHash)
+	return fs.aloft.n
 }
 
 // prepare makes the flight's query from that of its leader.

@@ -15,8 +15,8 @@ const (
 	coresCPU        = 1.1 // times the processor time for each query
 )
 
-// benchCores measures hot queries with weir on one CPU and on two. With less than four, the generator shares them, and the throughput says little: then
-// the processor time for each query decides.
+// benchCores measures hot queries with weir on one CPU and on two. With less than four, the generator shares the two with it, and the throughput says little: then
+// the processor time for each query decides, beside that of weir on one CPU which the generator shares with it, too.
 func benchCores(o *options) error {
 	up, nx, err := startUpstreams()
 	if err != nil {
@@ -28,13 +28,14 @@ func benchCores(o *options) error {
 	if err != nil {
 		return err
 	}
-	variants := []struct {
+	type variant struct {
 		title, server, generator string
 		samples                  []sample
-	}{{title: "one CPU", server: "0", generator: "1"}, {title: "two CPUs", server: "0,1", generator: "0,1"}}
+	}
+	variants := []variant{{title: "one CPU", server: "0", generator: "1"}, {title: "one, shared", server: "0", generator: "0"}, {title: "two, shared", server: "0,1", generator: "0,1"}}
 	apart := runtime.NumCPU() >= 4
 	if apart {
-		variants[0].generator, variants[1].generator = "2,3", "2,3"
+		variants = []variant{{title: "one CPU", server: "0", generator: "2,3"}, {title: "two CPUs", server: "0,1", generator: "2,3"}}
 	}
 	for range o.rounds {
 		for i := range variants {
@@ -60,19 +61,21 @@ func benchCores(o *options) error {
 	}
 	fmt.Fprintf(o.out, "%s, %d rounds of %d s, %s\n\n", time.Now().UTC().Format("2006-01-02 15:04 UTC"), o.rounds, o.seconds, machine())
 	t := table{head: []string{"weir on", "dnsperf on CPUs", "CPU µs/query", "CPU %", "queries/s", "others %"}}
-	var cpu, qps [2]float64
-	for i, v := range variants {
+	var cpu, qps []float64
+	for _, v := range variants {
 		of := func(f func(sample) float64) spread { return spreadOf(column(v.samples, f)) }
-		cpu[i], qps[i] = of(sample.cpu).median, of(func(s sample) float64 { return s.qps }).median
+		cpu, qps = append(cpu, of(sample.cpu).median), append(qps, of(func(s sample) float64 { return s.qps }).median)
 		t.add(v.title, v.generator, of(sample.cpu).format(2), fmt.Sprintf("%.0f", 100*of(func(s sample) float64 { return s.busy }).median),
 			of(func(s sample) float64 { return s.qps }).format(0), fmt.Sprintf("%.0f", 100*of(func(s sample) float64 { return s.others }).max))
 	}
 	t.print(o.out)
-	fmt.Fprintf(o.out, "\nCPU for each query: ratio %.3f, target ≤ %g: %s\n", cpu[1]/cpu[0], coresCPU, verdict(cpu[1] <= coresCPU*cpu[0]))
+	one, two := len(variants)-2, len(variants)-1
+	fmt.Fprintf(o.out, "\nCPU for each query, %s beside %s: ratio %.3f, target ≤ %g: %s\n", variants[two].title, variants[one].title, cpu[two]/cpu[one], coresCPU,
+		verdict(cpu[two] <= coresCPU*cpu[one]))
 	if apart {
 		fmt.Fprintf(o.out, "throughput: ratio %.2f, target ≥ %g: %s\n", qps[1]/qps[0], coresThroughput, verdict(qps[1] >= coresThroughput*qps[0]))
 	} else {
-		fmt.Fprintf(o.out, "throughput: ratio %.2f; with %d CPUs the generator shares them, so this is not weir's limit\n", qps[1]/qps[0], runtime.NumCPU())
+		fmt.Fprintf(o.out, "throughput: ratio %.2f; with %d CPUs the generator shares them, so this is not weir's limit\n", qps[two]/qps[one], runtime.NumCPU())
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func probe(ask func(context.Context, *dns.Msg) (*dns.Msg, error), d time.Duratio
 	p.Answered = len(took)
 	if len(took) > 0 {
 		slices.Sort(took)
-		p.P50, p.P99, p.Max = took[len(took)/2], took[min(len(took)-1, len(took)*99/100)], took[len(took)-1]
+		p.P50, p.P99, p.Max = took[len(took)/2], took[(99*len(took)+99)/100-1], took[len(took)-1]
 	}
 	return p
 }
