@@ -241,6 +241,15 @@ func TestFaultX26Memory(t *testing.T) {
 	}
 }
 
+// Garbage is collected early, and as the operator says where he does.
+func TestCollectEarly(t *testing.T) {
+	for env, want := range map[string]int{"GOGC=": garbage, "GOGC=200": 200} {
+		if got := startBefore(t, t.TempDir(), "", env).metric("go_gc_gogc_percent"); got != want {
+			t.Errorf("with %s it is %d %%, want %d", env, got, want)
+		}
+	}
+}
+
 // residentPeak is the largest resident memory that a process has had, in octets.
 func residentPeak(t *testing.T, p *process) int {
 	t.Helper()
