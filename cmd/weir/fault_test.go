@@ -244,7 +244,7 @@ func TestFaultX26Memory(t *testing.T) {
 // Garbage is collected early, and as the operator says where he does.
 func TestCollectEarly(t *testing.T) {
 	for env, want := range map[string]int{"GOGC=": garbage, "GOGC=200": 200} {
-		if got := startBefore(t, t.TempDir(), "", env).metric("go_gc_gogc_percent"); got != want {
+		if got := startBefore(t, t.TempDir(), "[admin]\naddress = \"127.0.0.1:0\"\n", env).metric("go_gc_gogc_percent"); got != want {
 			t.Errorf("with %s it is %d %%, want %d", env, got, want)
 		}
 	}
