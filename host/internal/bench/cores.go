@@ -16,7 +16,7 @@ const (
 )
 
 // benchCores measures hot queries with weir on one CPU and on two. With less than four, the generator shares the two with it, and the throughput says little: then
-// the processor time for each query decides, beside that of weir on one CPU which the generator shares with it, too.
+// the processor time for each query decides, beside that of weir on one of two CPUs that the generator keeps busy.
 func benchCores(o *options) error {
 	up, nx, err := startUpstreams()
 	if err != nil {
@@ -32,7 +32,7 @@ func benchCores(o *options) error {
 		title, server, generator string
 		samples                  []sample
 	}
-	variants := []variant{{title: "one CPU", server: "0", generator: "1"}, {title: "one, shared", server: "0", generator: "0"}, {title: "two, shared", server: "0,1", generator: "0,1"}}
+	variants := []variant{{title: "one CPU", server: "0", generator: "1"}, {title: "one, shared", server: "0", generator: "0,1"}, {title: "two, shared", server: "0,1", generator: "0,1"}}
 	apart := runtime.NumCPU() >= 4
 	if apart {
 		variants = []variant{{title: "one CPU", server: "0", generator: "2,3"}, {title: "two CPUs", server: "0,1", generator: "2,3"}}
