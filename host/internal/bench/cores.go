@@ -15,6 +15,15 @@ const (
 	coresCPU        = 1.1 // times the processor time for each query
 )
 
+// placement is where weir and the generator are.
+type placement struct {
+	title, server, generator string // lists of CPUs
+	samples                  []sample
+}
+
+// cpus is how many weir has.
+func (p *placement) cpus() int { return 1 + strings.Count(p.server, ",") }
+
 // benchCores measures hot queries with weir on one CPU and on two. With less than four, the generator shares the two with it, and the throughput says little: then
 // the processor time for each query decides, beside that of weir on one of two CPUs that the generator keeps busy.
 func benchCores(o *options) error {
@@ -28,14 +37,10 @@ func benchCores(o *options) error {
 	if err != nil {
 		return err
 	}
-	type variant struct {
-		title, server, generator string
-		samples                  []sample
-	}
-	variants := []variant{{title: "one CPU", server: "0", generator: "1"}, {title: "one, shared", server: "0", generator: "0,1"}, {title: "two, shared", server: "0,1", generator: "0,1"}}
+	variants := []placement{{title: "one CPU", server: "0", generator: "1"}, {title: "one, shared", server: "0", generator: "0,1"}, {title: "two, shared", server: "0,1", generator: "0,1"}}
 	apart := runtime.NumCPU() >= 4
 	if apart {
-		variants = []variant{{title: "one CPU", server: "0", generator: "2,3"}, {title: "two CPUs", server: "0,1", generator: "2,3"}}
+		variants = []placement{{title: "one CPU", server: "0", generator: "2,3"}, {title: "two CPUs", server: "0,1", generator: "2,3"}}
 	}
 	for range o.rounds {
 		for i := range variants {
@@ -50,7 +55,8 @@ func benchCores(o *options) error {
 					return sample{}, err
 				}
 				return measure(s, []*upstream{up, nx}, func() (perf, error) {
-					return runDnsperfOn(v.generator, s.Port, l.hot, "-T", "2", "-l", fmt.Sprint(o.seconds))
+					clients, waiting := 20*v.cpus(), 100*v.cpus() // as many for each CPU: with fewer waiting, weir reads fewer at a time, and is woken more often for the same
+					return runDnsperfOn(v.generator, s.Port, l.hot, "-T", "2", "-c", fmt.Sprint(clients), "-q", fmt.Sprint(waiting), "-l", fmt.Sprint(o.seconds))
 				})
 			}()
 			if err != nil {
