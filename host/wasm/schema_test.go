@@ -106,9 +106,10 @@ func TestCheckConfig(t *testing.T) {
 // An index of a table has 16 bits in the frame, and one is for the filter's own names.
 func TestTooManyTables(t *testing.T) {
 	tables, zones := make(map[string]Table), []any{}
+	table := zoneTable(t, "test.")
 	for i := range maxNamedTables + 1 {
 		name := fmt.Sprintf("t%d", i)
-		tables[name] = zoneTable(t, "test.")
+		tables[name] = table
 		zones = append(zones, name)
 	}
 	env, schema := &Environment{Tables: tables}, []byte(`{"properties": {"zones": {"items": {"type": "string", "format": "weir-table"}}}}`)
