@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
@@ -98,17 +96,5 @@ func TestUpgradeUnderHTTPS(t *testing.T) {
 	} {
 		l.all.Go(func() { l.httpsWorker(t, i, s.https, w.version, w.method, w.each) })
 	}
-	const upgrades = 3
-	for n := range upgrades {
-		before, start := l.asked.Load(), time.Now()
-		s.upgrade()
-		t.Logf("upgrade %d took %v", n, time.Since(start))
-		for !l.failed.Load() && l.asked.Load() < before+100 { // some while only this one is there
-			runtime.Gosched()
-		}
-	}
-	l.stopped.Store(true)
-	l.all.Wait()
-	t.Logf("%d queries, %d upgrades", l.asked.Load(), upgrades)
-	s.present.end(syscall.SIGTERM)
+	l.pass(t, s, 3)
 }

@@ -292,6 +292,24 @@ func (l *traffic) worker(t *testing.T, number int, network, addr string, each in
 	}
 }
 
+// pass has weir's place taken so many times under the traffic, and ends both.
+func (l *traffic) pass(t *testing.T, s *succession, upgrades int) {
+	t.Helper()
+	for n := range upgrades {
+		before, start := l.asked.Load(), time.Now()
+		s.upgrade()
+		t.Logf("upgrade %d took %v", n+1, time.Since(start))
+		s.wants(fmt.Sprintf("after upgrade %d", n+1))
+		for !l.failed.Load() && l.asked.Load() < before+100 { // some while only this one is there
+			runtime.Gosched()
+		}
+	}
+	l.stopped.Store(true)
+	l.all.Wait()
+	t.Logf("%d queries, %d upgrades", l.asked.Load(), upgrades)
+	s.present.end(syscall.SIGTERM)
+}
+
 // TestUpgradeUnderLoad has weir's place taken several times, by processes that are confined like it, while queries come over UDP, TCP, TLS and a Unix-domain socket. None is
 // lost, none is answered wrongly, and each process answers in its turn, with its own configuration.
 func TestUpgradeUnderLoad(t *testing.T) {
@@ -311,19 +329,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	} {
 		l.all.Go(func() { l.worker(t, i, w.network, w.addr, w.each) })
 	}
-	const upgrades = 4
-	for n := range upgrades {
-		before := l.asked.Load()
-		s.upgrade()
-		s.wants(fmt.Sprintf("after upgrade %d", n+1))
-		for !l.failed.Load() && l.asked.Load() < before+100 { // some while only this one is there
-			runtime.Gosched()
-		}
-	}
-	l.stopped.Store(true)
-	l.all.Wait()
-	t.Logf("%d queries, %d upgrades", l.asked.Load(), upgrades)
-	s.present.end(syscall.SIGTERM)
+	l.pass(t, s, 4)
 	for _, file := range []string{s.file, s.handover} {
 		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s was left behind: %v", file, err)
