@@ -33,15 +33,15 @@ func writeFrame(f *frame, c *chain.Call, upstreams []uint16) {
 			question = questionSize(msg)
 		}
 	}
-	family, high, low := clientAddress(q.Client.Addr())
+	family, first, second := clientAddress(q.Client.Addr())
 	binary.LittleEndian.PutUint64(f[abi.FramePhase:], in(abi.FramePhase, phase)|in(abi.FrameFlags, flags)|in(abi.FrameTransport, q.Transport)|in(abi.FrameAttempt, c.Attempt)|
 		in(abi.FrameListener, q.Listener)|in(abi.FrameScope, q.Scope))
 	binary.LittleEndian.PutUint64(f[abi.FrameQtype:], in(abi.FrameQtype, q.Type)|in(abi.FrameQclass, q.Class)|in(abi.FrameRcode, rcode)|in(abi.FrameClass, class))
 	binary.LittleEndian.PutUint64(f[abi.FrameCookie:], c.Cookie)
 	binary.LittleEndian.PutUint64(f[abi.FramePort:], in(abi.FramePort, q.Client.Port())|in(abi.FrameFamily, family)|in(abi.FrameLabels, uint8(q.Labels))|
 		in(abi.FrameQnameSize, uint16(len(q.Key)))|in(abi.FrameEDE, ede))
-	binary.LittleEndian.PutUint64(f[abi.FrameAddress:], high)
-	binary.LittleEndian.PutUint64(f[abi.FrameAddress+8:], low)
+	binary.LittleEndian.PutUint64(f[abi.FrameAddress:], first)
+	binary.LittleEndian.PutUint64(f[abi.FrameAddress+8:], second)
 	binary.LittleEndian.PutUint64(f[abi.FrameSize:], in(abi.FrameSize, uint32(len(msg)))|in(abi.FrameQuestion, question)|in(abi.FrameUpstream, upstream))
 	binary.LittleEndian.PutUint64(f[abi.FrameLimit:], in(abi.FrameLimit, c.Limit)) // and the first of the reserved octets, which are zero
 	clear(f[abi.FrameLimit+8 : abi.FrameHeader])
@@ -64,7 +64,7 @@ func bit(is bool, flag uint64) uint64 {
 // clientAddress gives the family of the client and the two words of its address as the frame has them. An IPv4 address in IPv6 (RFC 4291 section
 // 2.5.5.2), as sockets of both families give it, is an IPv4 one. They are words, since octets that are written one by one and read together make
 // the processor wait until they have left it.
-func clientAddress(a netip.Addr) (family uint8, high, low uint64) {
+func clientAddress(a netip.Addr) (family uint8, first, second uint64) {
 	switch {
 	case a.Is4() || a.Is4In6():
 		v4 := a.As4()
