@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/weirdns/weir/abi"
@@ -245,4 +246,22 @@ func FuzzFrame(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkFrame is what a call pays to show the guest its query.
+func BenchmarkFrame(b *testing.B) {
+	var q message.Query
+	if _, ok := q.Parse([]byte("\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x04test\x00\x00\x01\x00\x01")); !ok {
+		b.Fatal("this is a query")
+	}
+	for _, client := range []string{"192.0.2.1", "2001:db8::1"} {
+		b.Run(client, func(b *testing.B) {
+			b.ReportAllocs()
+			q.Client = netip.AddrPortFrom(netip.MustParseAddr(client), 5353)
+			f, c := new(frame), &chain.Call{Query: &q}
+			for b.Loop() {
+				writeFrame(f, c, nil)
+			}
+		})
+	}
 }
