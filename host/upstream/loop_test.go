@@ -161,6 +161,27 @@ func TestLoopProbesAreFew(t *testing.T) {
 	}
 }
 
+// TestLoopProbeIsNoSample: how long a probe takes is no round trip time, so that it does not matter for the next try whether a probe is answered before it.
+func TestLoopProbeIsNoSample(t *testing.T) {
+	n := newFakeNet(ip1)
+	one := n.server(ip1)
+	one.set(func(s *fakeServer) { s.lose = 2 })
+	bubble(t, n, Config{Servers: []string{ip1}, MaxFails: -1}, func(t *testing.T, g *Group) {
+		go timed(t, g)
+		<-time.After(minWait + minGrace)
+		synctest.Wait()
+		one.set(func(s *fakeServer) {
+			if s.probes != 1 {
+				t.Fatalf("%d probes, want one, of the try that is overdue", s.probes)
+			}
+		})
+		if rtt := time.Duration((*g.servers.Load())[0].rtt.Load()); rtt != minWait {
+			t.Errorf("a round trip time of %v, want the %v that were waited", rtt, minWait)
+		}
+		<-time.After(budget)
+	})
+}
+
 // TestLoopProbeIsSecret: who does not know the name of the probe that is on its way can't have weir believe in a loop, and no such name is used twice.
 func TestLoopProbeIsSecret(t *testing.T) {
 	seen := make(map[[loopSecret]byte]bool)

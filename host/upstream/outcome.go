@@ -92,7 +92,11 @@ func (x *exchange) respond(t *try, now time.Time) bool {
 	took := unknown
 	if !t.dialed {
 		took = max(0, now.Sub(t.sent))
-		s.observe(took, now)
+		// What a probe for loops takes says nothing about queries that wait, and should not decide how long the next try of one is waited for:
+		// it may be answered before that is sent, or after.
+		if x.purpose != forLoop {
+			s.observe(took, now)
+		}
 	}
 	wantsCookie := r.RCODE == message.BADCOOKIE && t.over == UDP && t.socket.cookies
 	if !wantsCookie {
