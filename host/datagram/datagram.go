@@ -4,6 +4,7 @@
 package datagram
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,12 +17,14 @@ const Size = 32
 
 // Socket is a UDP socket to write to. It is safe for concurrent use.
 type Socket struct {
-	conn *net.UDPConn
-	raw  syscall.RawConn
-	v6   bool // its addresses are IPv6 ones
+	conn     *net.UDPConn
+	raw      syscall.RawConn
+	v6       bool // its addresses are IPv6 ones
+	wildcard bool // it is bound to no address, so that what leaves it has to say from which
+	outlet   outlet
 }
 
-// Of returns conn as a Socket, or nil if it is no UDP socket of the system. Who closes conn closes the Socket.
+// Of returns conn as a Socket, or nil if it is no UDP socket of the system. Who closes conn closes the Socket, but for an outlet.
 func Of(conn net.Conn) *Socket {
 	c, ok := conn.(*net.UDPConn)
 	if !ok {
@@ -31,8 +34,12 @@ func Of(conn net.Conn) *Socket {
 	if err != nil {
 		return nil
 	}
-	return &Socket{conn: c, raw: raw, v6: !c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().Is4()}
+	at := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	return &Socket{conn: c, raw: raw, v6: !at.Unmap().Is4(), wildcard: at.IsUnspecified()}
 }
+
+// Close closes conn, and its outlet before, so that nobody finds the address in use when conn is closed.
+func (s *Socket) Close() error { return errors.Join(s.outlet.close(), s.conn.Close()) }
 
 // Lot is up to Size datagrams to be written to one socket at once. One goroutine uses it.
 //
@@ -41,9 +48,10 @@ func Of(conn net.Conn) *Socket {
 //  3. Socket.Write, Lot.Err.
 //  4. Put.
 type Lot struct {
-	n    int
-	errs [Size]error
-	lot  // what the system needs
+	n     int
+	named bool // each has the address that it leaves from, if the socket has none
+	errs  [Size]error
+	lot   // what the system needs
 }
 
 var lots = sync.Pool{New: func() any { return newLot() }}
@@ -61,7 +69,7 @@ func (l *Lot) Put() {
 func (l *Lot) Reset() {
 	l.clear()
 	clear(l.errs[:l.n])
-	l.n = 0
+	l.n, l.named = 0, true
 }
 
 // Len is how many datagrams there are, and Full whether there is no room for more.
@@ -78,6 +86,7 @@ func (l *Lot) Add(msg []byte) {
 func (l *Lot) AddTo(s *Socket, msg []byte, to netip.AddrPort, control []byte) {
 	l.add(msg)
 	l.address(s, to, control)
+	l.named = l.named && (len(control) > 0 || !s.wildcard)
 	l.n++
 }
 

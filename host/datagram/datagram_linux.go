@@ -43,7 +43,7 @@ type lot struct {
 }
 
 func newLot() *Lot {
-	l := &Lot{}
+	l := &Lot{named: true}
 	for i := range l.headers {
 		l.headers[i].Iov = &l.octets[i]
 		l.headers[i].SetIovlen(1)
@@ -120,7 +120,7 @@ func Address(name *unix.RawSockaddrInet6) netip.AddrPort {
 // Write writes the datagrams of l. When the system has no room it waits until it has.
 func (s *Socket) Write(l *Lot) {
 	for l.done = 0; l.done < l.n; {
-		if err := s.raw.Write(l.write); err != nil { // closed
+		if err := s.Out(l.named, l.write); err != nil { // closed
 			for i := l.done; i < l.n; i++ {
 				l.errs[i] = err
 			}

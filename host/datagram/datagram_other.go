@@ -2,7 +2,10 @@
 
 package datagram
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
 
 type lot struct {
 	out [Size]struct {
@@ -10,6 +13,14 @@ type lot struct {
 		to           netip.AddrPort
 	}
 }
+
+// outlet is nothing: only Linux spreads datagrams over sockets in the way that one needs.
+type outlet struct{}
+
+func (outlet) close() error { return nil }
+
+// OpenOutlet returns an error: there are none here.
+func (s *Socket) OpenOutlet() error { return errors.ErrUnsupported }
 
 func newLot() *Lot { return &Lot{} }
 

@@ -16,8 +16,10 @@ type batch struct {
 	conn    syscall.RawConn
 	in, out [datagram.Size]datagram.Header
 	slots   [datagram.Size]slot
-	queued  int // of out
-	sent    int // of those
+	queued  int  // of out
+	sent    int  // of those
+	named   bool // each of those says from which address it leaves, if the socket has none
+	strays  bool // there may be some in the socket's outlet
 
 	// What receive and flush tell the poller's callbacks, and hear from them. These are made once: a closure for each call would be garbage.
 	read, write func(fd uintptr) bool
@@ -40,7 +42,7 @@ func newBatch(s *socket) (datagrams, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{socket: s, conn: conn}
+	b := &batch{socket: s, conn: conn, named: true, strays: true}
 	for i := range b.slots {
 		slot, h := &b.slots[i], &b.in[i]
 		slot.from.Base = &slot.query[0]
@@ -77,6 +79,13 @@ func (b *batch) receive() (n int, err error) {
 			b.prepare(i)
 		}
 		b.n = 0
+		if b.strays {
+			b.strays = b.socket.out.Strays(b.read) && b.errno == 0
+			if b.strays {
+				return b.n, nil
+			}
+			continue
+		}
 		if err := b.conn.Read(b.read); err != nil {
 			return 0, err
 		}
@@ -126,6 +135,8 @@ func (b *batch) reply(i int, response []byte) {
 	if c := b.control(i); len(c) > 0 {
 		h.Control = &c[0]
 		h.SetControllen(len(c))
+	} else if b.socket.wildcard {
+		b.named = false
 	}
 	b.queued++
 }
@@ -133,7 +144,7 @@ func (b *batch) reply(i int, response []byte) {
 func (b *batch) flush() {
 	received := b.n
 	for b.sent = 0; b.sent < b.queued; {
-		if err := b.conn.Write(b.write); err != nil {
+		if err := b.socket.out.Out(b.named, b.write); err != nil {
 			break // closed
 		}
 		switch b.errno {
@@ -144,5 +155,5 @@ func (b *batch) flush() {
 			b.sent++
 		}
 	}
-	b.queued, b.n = 0, received
+	b.queued, b.n, b.named = 0, received, true
 }

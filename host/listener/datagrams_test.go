@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +26,7 @@ func bound(t testing.TB, network, address string) *socket {
 	if err != nil {
 		t.Skipf("no %s here: %v", network, err)
 	}
-	t.Cleanup(func() { s.conn.Close() })
+	t.Cleanup(func() { s.close() })
 	return s
 }
 
@@ -102,6 +104,77 @@ func TestDatagrams(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestJoin: sockets that come to an address which others are asked at lose nothing of what is sent meanwhile, and none of it goes elsewhere.
+func TestJoin(t *testing.T) {
+	if !canShare {
+		t.Skip("one socket for an address")
+	}
+	for _, tt := range []struct{ name, network, address, to string }{
+		{"IPv4", "udp4", "127.0.0.1:0", "127.0.0.1"},
+		{"IPv6", "udp6", "[::1]:0", "::1"},
+		{"both, any address", "udp", ":0", "127.0.0.3"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const sockets, queries = 30, 3000
+			var came atomic.Int64
+			all := make(chan struct{})
+			var readers sync.WaitGroup
+			read := func(s *socket) {
+				d, err := newBatch(s)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for {
+					n, err := d.receive()
+					if err != nil {
+						return // its deadline
+					}
+					if came.Add(int64(n)) == queries {
+						close(all)
+					}
+				}
+			}
+			first := bound(t, tt.network, tt.address)
+			bind := []*socket{first}
+			readers.Go(func() { read(first) })
+			to := net.JoinHostPort(tt.to, fmt.Sprint(first.port()))
+			readers.Go(func() {
+				for range queries {
+					c, err := net.Dial("udp", to)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if _, err := c.Write([]byte("query")); err != nil {
+						t.Error(err)
+					}
+					c.Close()
+				}
+			})
+			for range sockets {
+				s, err := bindUDP(t.Context(), tt.network, first.conn.LocalAddr().String(), true)
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				bind = append(bind, s)
+				defer s.close()
+				readers.Go(func() { read(s) })
+			}
+			select {
+			case <-all:
+			case <-time.After(limit):
+				t.Errorf("%d of %d queries came", came.Load(), queries)
+			}
+			for _, s := range bind {
+				s.conn.SetReadDeadline(time.Now())
+			}
+			readers.Wait()
+		})
 	}
 }
 

@@ -236,7 +236,7 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 			}
 			l.packets = pc.(*net.UDPConn)
 		}
-		if err := letShare(l.packets); err != nil {
+		if err := letShareUDP(l.packets); err != nil {
 			return err
 		}
 	}
@@ -301,7 +301,7 @@ func (l *Listener) localAddr() netip.AddrPort {
 func (l *Listener) Close() error {
 	var errs []error
 	for _, s := range l.sockets {
-		errs = append(errs, s.conn.Close())
+		errs = append(errs, s.close())
 	}
 	if l.tcp != nil {
 		errs = append(errs, l.tcp.Close())

@@ -16,8 +16,21 @@ const (
 )
 
 // controlUDP sets SO_REUSEPORT before a socket is bound. The first socket of an address is bound without it, which fails when anybody else
-// has the address, and gets it afterwards, see prepareUDP.
+// has the address, and gets it afterwards, see letShareUDP. For the outlets of the others it takes SO_REUSEADDR, until then.
 func controlUDP(share bool) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		if !share {
+			return nil
+		}
+		if err := setOption(c, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
+		return setOption(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+}
+
+// controlTCP is controlUDP for the one TCP socket of an address.
+func controlTCP(share bool) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		if !share {
 			return nil
@@ -26,19 +39,14 @@ func controlUDP(share bool) func(network, address string, c syscall.RawConn) err
 	}
 }
 
-// controlTCP is controlUDP for the one TCP socket of an address.
-func controlTCP(share bool) func(network, address string, c syscall.RawConn) error {
-	return controlUDP(share)
-}
-
 // prepareUDP sets the options of a bound socket: to be shared from now on, to tell to which address a query came, and never to let what
 // looks like an ICMP "fragmentation needed" make responses into fragments (RFC 9715 section 3.1).
 func prepareUDP(conn *net.UDPConn, wildcard bool) error {
-	c, err := conn.SyscallConn()
-	if err != nil {
+	if err := letShareUDP(conn); err != nil {
 		return err
 	}
-	if err := setOption(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+	c, err := conn.SyscallConn()
+	if err != nil {
 		return err
 	}
 	setOption(c, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)       //nolint:errcheck // old systems can't
@@ -60,6 +68,18 @@ func letShare(s syscall.Conn) error {
 		return err
 	}
 	return setOption(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+}
+
+// letShareUDP is letShare for a UDP socket. Anybody's socket that has SO_REUSEADDR might take its place if it kept that.
+func letShareUDP(s syscall.Conn) error {
+	c, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := setOption(c, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err != nil {
+		return err
+	}
+	return letShare(s)
 }
 
 func setOption(c syscall.RawConn, level, option, value int) error {

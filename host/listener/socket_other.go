@@ -27,4 +27,6 @@ func prepareUDP(*net.UDPConn, bool) error { return nil }
 
 func letShare(syscall.Conn) error { return nil }
 
+func letShareUDP(syscall.Conn) error { return nil }
+
 func replyControl([]byte) int { return 0 }

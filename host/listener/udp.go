@@ -99,17 +99,20 @@ func bindUDP(ctx context.Context, network, address string, share bool) (*socket,
 func newSocket(conn *net.UDPConn) (*socket, error) {
 	s := &socket{conn: conn}
 	if s.out = datagram.Of(s.conn); s.out == nil {
-		s.conn.Close()
+		conn.Close()
 		return nil, net.ErrClosed
 	}
 	s.wildcard = s.conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
 	s.conn.SetReadBuffer(receiveBuffer) //nolint:errcheck // it works with less
 	if err := prepareUDP(s.conn, s.wildcard); err != nil {
-		s.conn.Close()
+		s.close()
 		return nil, err
 	}
+	s.out.OpenOutlet() //nolint:errcheck // it works without one
 	return s, nil
 }
+
+func (s *socket) close() error { return s.out.Close() }
 
 func (s *socket) port() uint16 { return uint16(s.conn.LocalAddr().(*net.UDPAddr).Port) }
 
