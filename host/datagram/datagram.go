@@ -19,9 +19,9 @@ const Size = 32
 type Socket struct {
 	conn     *net.UDPConn
 	raw      syscall.RawConn
-	v6       bool // its addresses are IPv6 ones
-	wildcard bool // it is bound to no address, so that what leaves it has to say from which
-	outlet   outlet
+	v6       bool    // its addresses are IPv6 ones
+	wildcard bool    // it is bound to no address, so that what leaves it has to say from which
+	outlet   *outlet // nil if there is none
 }
 
 // Of returns conn as a Socket, or nil if it is no UDP socket of the system. Who closes conn closes the Socket, but for an outlet.

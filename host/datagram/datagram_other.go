@@ -17,7 +17,7 @@ type lot struct {
 // outlet is nothing: only Linux spreads datagrams over sockets in the way that one needs.
 type outlet struct{}
 
-func (outlet) close() error { return nil }
+func (*outlet) close() error { return nil }
 
 // OpenOutlet returns an error: there are none here.
 func (s *Socket) OpenOutlet() error { return errors.ErrUnsupported }

@@ -1,8 +1,10 @@
 package datagram
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"syscall"
@@ -211,7 +213,7 @@ func TestOutletsAreNoWeights(t *testing.T) {
 		old = next
 	}
 	for range 3 { // as when a process takes over sockets, and opens outlets of its own
-		gone := make([]outlet, sockets)
+		gone := make([]*outlet, sockets)
 		for i, s := range old {
 			gone[i] = s.outlet
 			open(t, s)
@@ -274,6 +276,55 @@ func TestOutletIsAlike(t *testing.T) {
 	}
 }
 
+// TestOutletIDs: the IDs of what leaves by an outlet tell nothing of those that come a moment later.
+func TestOutletIDs(t *testing.T) {
+	s := shared(t, "udp4", "127.0.0.1:0")
+	open(t, s)
+	client := listen(t, "udp4", "127.0.0.1:0")
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port(client))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP) // which sees all datagrams, with their headers
+	if err != nil {
+		t.Skip("needs the capability NET_RAW: ", err)
+	}
+	defer unix.Close(fd)
+	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+	id := func() uint16 {
+		t.Helper()
+		lot := GetLot()
+		defer lot.Put()
+		lot.AddTo(s, []byte("response"), to, nil)
+		s.Write(lot)
+		for buf := make([]byte, 100); ; {
+			n, _, err := unix.Recvfrom(fd, buf, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if header := int(buf[0]&0xF) * 4; n >= header+8 && binary.BigEndian.Uint16(buf[header+2:]) == port(client) {
+				return binary.BigEndian.Uint16(buf[4:])
+			}
+		}
+	}
+	next, others := 0, 0
+	for range 20 {
+		s.outlet.renewed.Store(math.MaxInt64)
+		before := id()
+		if id() == before+1 {
+			next++
+		}
+		before = id()
+		s.outlet.renewed.Store(math.MinInt64 / 2) // long ago
+		if id() != before+1 {
+			others++
+		}
+	}
+	if next != 20 {
+		t.Logf("the system does not number datagrams one after the other: %d of 20", next)
+	}
+	if others < 19 {
+		t.Errorf("of 20 IDs after the time in which others may be seen %d are not the next ones, want all, or nearly", others)
+	}
+}
+
 func TestRelease(t *testing.T) {
 	for text, want := range map[string]release{"6.18.4-fc": {6, 18}, "5.10": {5, 10}, "6.1.0-rc3+": {6, 1}, "": {}, "next": {}, "6.": {}} {
 		if got := parseRelease(text); got != want {
@@ -332,5 +383,23 @@ func BenchmarkWrite(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/Size, "ns/datagram")
 		})
+	}
+}
+
+// BenchmarkRenew is what it takes to have the IDs of an outlet begin anew.
+func BenchmarkRenew(b *testing.B) {
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := Of(conn.(*net.UDPConn))
+	defer s.Close()
+	s.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	if err := s.OpenOutlet(); err != nil {
+		b.Skip(err)
+	}
+	for b.Loop() {
+		s.outlet.renewed.Store(math.MinInt64 / 2)
+		s.outlet.renew()
 	}
 }
