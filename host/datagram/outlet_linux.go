@@ -83,7 +83,7 @@ func bindLike(like int) (file *os.File, at unix.Sockaddr, err error) {
 	file = os.NewFile(uintptr(fd), "outlet")
 	defer func() {
 		if err != nil {
-			file.Close()
+			file.Close() //nolint:errcheck // it is of no use to anybody
 		}
 	}()
 	for _, option := range []int{unix.SO_REUSEPORT, unix.SO_REUSEADDR} { // for the sake of sockets, and of other outlets
@@ -113,7 +113,7 @@ func bindLike(like int) (file *os.File, at unix.Sockaddr, err error) {
 func (s *Socket) connectOutlet(file *os.File, at unix.Sockaddr) (err error) {
 	defer func() {
 		if err != nil {
-			file.Close()
+			file.Close() //nolint:errcheck // it is of no use to anybody
 		}
 	}()
 	fd := int(file.Fd())
@@ -132,8 +132,7 @@ func (s *Socket) connectOutlet(file *os.File, at unix.Sockaddr) (err error) {
 		o.self = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: at.Addr}
 		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&o.self.Port))[:], uint16(at.Port))
 		o.connect = func(fd uintptr) {
-			// What came of it does not matter: a socket stays connected until it is to something else.
-			syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&o.self)), unix.SizeofSockaddrInet4)
+			syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&o.self)), unix.SizeofSockaddrInet4) //nolint:errcheck // it stays connected
 		}
 	}
 	s.outlet = o

@@ -27,20 +27,29 @@ var places = []struct{ name, network, at, to string }{
 // shared is a socket as a listener has one. Others may be bound to its address after it.
 func shared(t *testing.T, network, address string) *Socket {
 	t.Helper()
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		c.Control(func(fd uintptr) {
-			err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
-		})
-		return err
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return errors.Join(set(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), set(c, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	}}
 	conn, err := config.ListenPacket(t.Context(), network, address)
 	if err != nil {
 		t.Skip(err)
 	}
 	s := Of(conn.(*net.UDPConn))
-	s.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0) })
 	t.Cleanup(func() { s.Close() })
+	if err := set(s.raw, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err != nil {
+		t.Fatal(err)
+	}
 	return s
+}
+
+func set(c syscall.RawConn, level, option, value int) (err error) {
+	e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, value) })
+	return errors.Join(e, err)
+}
+
+func get(c syscall.RawConn, level, option int) (value int, err error) {
+	e := c.Control(func(fd uintptr) { value, err = unix.GetsockoptInt(int(fd), level, option) })
+	return value, errors.Join(e, err)
 }
 
 func open(t *testing.T, s *Socket) {
@@ -219,7 +228,9 @@ func TestOutletsAreNoWeights(t *testing.T) {
 			open(t, s)
 		}
 		for _, o := range gone {
-			o.close()
+			if err := o.close(); err != nil {
+				t.Error(err)
+			}
 		}
 		check(old)
 	}
@@ -238,7 +249,9 @@ func TestWithoutOutlet(t *testing.T) {
 	}); err != nil || len(by) != 2 || by[0] == by[1] {
 		t.Errorf("written to %v, %v; want the outlet and then the socket", by, err)
 	}
-	s.outlet.close()
+	if err := s.outlet.close(); err != nil {
+		t.Error(err)
+	}
 	lot := GetLot()
 	defer lot.Put()
 	lot.AddTo(s, []byte("a"), to, nil)
@@ -257,21 +270,16 @@ func TestWithoutOutlet(t *testing.T) {
 func TestOutletIsAlike(t *testing.T) {
 	s := shared(t, "udp4", "127.0.0.1:0")
 	for option, value := range map[int]int{unix.IP_TOS: 0x28, unix.IP_TTL: 7, unix.IP_MTU_DISCOVER: unix.IP_PMTUDISC_OMIT} {
-		s.raw.Control(func(fd uintptr) {
-			if err := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, option, value); err != nil {
-				t.Fatal(err)
-			}
-		})
+		if err := set(s.raw, unix.IPPROTO_IP, option, value); err != nil {
+			t.Fatal(err)
+		}
 	}
 	open(t, s)
 	for _, a := range alike {
-		var values [2]int
-		var errs [2]error
-		for i, raw := range []syscall.RawConn{s.raw, s.outlet.raw} {
-			raw.Control(func(fd uintptr) { values[i], errs[i] = unix.GetsockoptInt(int(fd), a.level, a.option) })
-		}
-		if values[0] != values[1] || errs[0] != errs[1] {
-			t.Errorf("level %d, option %d: %d, %v; the socket has %d, %v", a.level, a.option, values[1], errs[1], values[0], errs[0])
+		got, gotErr := get(s.outlet.raw, a.level, a.option)
+		want, wantErr := get(s.raw, a.level, a.option)
+		if got != want || fmt.Sprint(gotErr) != fmt.Sprint(wantErr) {
+			t.Errorf("level %d, option %d: %d, %v; the socket has %d, %v", a.level, a.option, got, gotErr, want, wantErr)
 		}
 	}
 }
@@ -287,7 +295,9 @@ func TestOutletIDs(t *testing.T) {
 		t.Skip("needs the capability NET_RAW: ", err)
 	}
 	defer unix.Close(fd)
-	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		t.Fatal(err)
+	}
 	id := func() uint16 {
 		t.Helper()
 		lot := GetLot()
@@ -343,27 +353,36 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// alone is a socket for a benchmark.
+func alone(b *testing.B, outlet bool) *Socket {
+	b.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := Of(conn.(*net.UDPConn))
+	b.Cleanup(func() { s.Close() })
+	if err := set(s.raw, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		b.Fatal(err)
+	}
+	if outlet {
+		if err := s.OpenOutlet(); err != nil {
+			b.Skip(err)
+		}
+	}
+	return s
+}
+
 // BenchmarkWrite sends to a client that reads in between, when nothing waits for the socket, and when the poller does.
 func BenchmarkWrite(b *testing.B) {
 	for _, outlet := range []bool{true, false} {
 		b.Run(fmt.Sprintf("outlet=%t", outlet), func(b *testing.B) {
-			conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			s := Of(conn.(*net.UDPConn))
-			defer s.Close()
+			s := alone(b, outlet)
 			client, err := net.ListenPacket("udp4", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer client.Close()
-			s.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-			if outlet {
-				if err := s.OpenOutlet(); err != nil {
-					b.Skip(err)
-				}
-			}
 			to, msg, buf := client.LocalAddr().(*net.UDPAddr).AddrPort(), make([]byte, 100), make([]byte, 200)
 			for b.Loop() {
 				lot := GetLot()
@@ -388,16 +407,7 @@ func BenchmarkWrite(b *testing.B) {
 
 // BenchmarkRenew is what it takes to have the IDs of an outlet begin anew.
 func BenchmarkRenew(b *testing.B) {
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := Of(conn.(*net.UDPConn))
-	defer s.Close()
-	s.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-	if err := s.OpenOutlet(); err != nil {
-		b.Skip(err)
-	}
+	s := alone(b, true)
 	for b.Loop() {
 		s.outlet.renewed.Store(math.MinInt64 / 2)
 		s.outlet.renew()

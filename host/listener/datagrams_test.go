@@ -26,7 +26,7 @@ func bound(t testing.TB, network, address string) *socket {
 	if err != nil {
 		t.Skipf("no %s here: %v", network, err)
 	}
-	t.Cleanup(func() { s.close() })
+	t.Cleanup(func() { s.close() }) //nolint:errcheck // it may be closed already
 	return s
 }
 
@@ -162,7 +162,7 @@ func TestJoin(t *testing.T) {
 					break
 				}
 				bind = append(bind, s)
-				defer s.close()
+				defer s.close() //nolint:errcheck // nothing is lost
 				readers.Go(func() { read(s) })
 			}
 			select {

@@ -18,7 +18,7 @@ func TestNobodyElseBinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer second.close()
+		defer second.close() //nolint:errcheck // nothing is lost
 		for name, option := range map[string]int{"no option": 0, "SO_REUSEADDR": unix.SO_REUSEADDR} {
 			config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 				if option == 0 {

@@ -105,7 +105,7 @@ func newSocket(conn *net.UDPConn) (*socket, error) {
 	s.wildcard = s.conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
 	s.conn.SetReadBuffer(receiveBuffer) //nolint:errcheck // it works with less
 	if err := prepareUDP(s.conn, s.wildcard); err != nil {
-		s.close()
+		s.close() //nolint:errcheck // the other one says what is wrong
 		return nil, err
 	}
 	s.out.OpenOutlet() //nolint:errcheck // it works without one

@@ -259,7 +259,7 @@ func TestSocketAllocations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.close()
+			defer s.close()                           //nolint:errcheck // nothing is lost
 			client := bound(t, "udp4", "127.0.0.1:0") // a socket that asks itself is heard by its outlet only
 			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.port())
 			buf := make([]byte, maxQuery)
