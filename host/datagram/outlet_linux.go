@@ -176,8 +176,8 @@ const renewal = time.Millisecond
 var began = time.Now()
 
 // renew has the IDs of what leaves begin anew, at a random number. The IPv4 datagrams of a connected socket have IDs in a row, for it has one other end. An outlet has many, and each of them could
-// tell from its own IDs which ones the others get, and replace a fragment of what is for them (RFC 7739 section 3 says how, of IPv6). A socket that is connected again begins with another ID, as unconnected ones
-// have for each address.
+// tell from its own IDs how many datagrams the others get, and which ID comes next, as it takes to replace a fragment of what is for them (RFC 9414 section 4.1). A socket that is connected again begins
+// with another ID.
 func (o *outlet) renew() {
 	if o.connect == nil {
 		return
