@@ -25,7 +25,7 @@ var places = []struct{ name, network, at, to string }{
 }
 
 // shared is a socket as a listener has one. Others may be bound to its address after it.
-func shared(t *testing.T, network, address string) *Socket {
+func shared(t testing.TB, network, address string) *Socket {
 	t.Helper()
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return errors.Join(set(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), set(c, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
@@ -52,7 +52,7 @@ func get(c syscall.RawConn, level, option int) (value int, err error) {
 	return value, errors.Join(e, err)
 }
 
-func open(t *testing.T, s *Socket) {
+func open(t testing.TB, s *Socket) {
 	t.Helper()
 	if kernel().before(minRelease) {
 		t.Skipf("no outlet before %v", minRelease)
@@ -353,31 +353,14 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// alone is a socket for a benchmark.
-func alone(b *testing.B, outlet bool) *Socket {
-	b.Helper()
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := Of(conn.(*net.UDPConn))
-	b.Cleanup(func() { s.Close() })
-	if err := set(s.raw, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-		b.Fatal(err)
-	}
-	if outlet {
-		if err := s.OpenOutlet(); err != nil {
-			b.Skip(err)
-		}
-	}
-	return s
-}
-
 // BenchmarkWrite sends to a client that reads in between, when nothing waits for the socket, and when the poller does.
 func BenchmarkWrite(b *testing.B) {
 	for _, outlet := range []bool{true, false} {
 		b.Run(fmt.Sprintf("outlet=%t", outlet), func(b *testing.B) {
-			s := alone(b, outlet)
+			s := shared(b, "udp4", "127.0.0.1:0")
+			if outlet {
+				open(b, s)
+			}
 			client, err := net.ListenPacket("udp4", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)
@@ -407,7 +390,8 @@ func BenchmarkWrite(b *testing.B) {
 
 // BenchmarkRenew is what it takes to have the IDs of an outlet begin anew.
 func BenchmarkRenew(b *testing.B) {
-	s := alone(b, true)
+	s := shared(b, "udp4", "127.0.0.1:0")
+	open(b, s)
 	for b.Loop() {
 		s.outlet.renewed.Store(math.MinInt64 / 2)
 		s.outlet.renew()

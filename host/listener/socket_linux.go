@@ -18,24 +18,25 @@ const (
 // controlUDP sets SO_REUSEPORT before a socket is bound. The first socket of an address is bound without it, which fails when anybody else
 // has the address, and gets it afterwards, see letShareUDP. For the outlets of the others it takes SO_REUSEADDR, until then.
 func controlUDP(share bool) func(network, address string, c syscall.RawConn) error {
-	return func(_, _ string, c syscall.RawConn) error {
-		if !share {
-			return nil
-		}
-		if err := setOption(c, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return err
-		}
-		return setOption(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	}
+	return control(share, unix.SO_REUSEADDR, unix.SO_REUSEPORT)
 }
 
 // controlTCP is controlUDP for the one TCP socket of an address.
 func controlTCP(share bool) func(network, address string, c syscall.RawConn) error {
+	return control(share, unix.SO_REUSEPORT)
+}
+
+func control(share bool, options ...int) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		if !share {
 			return nil
 		}
-		return setOption(c, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		for _, o := range options {
+			if err := setOption(c, unix.SOL_SOCKET, o, 1); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
