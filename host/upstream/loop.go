@@ -99,6 +99,12 @@ func newLoopProbe(from *message.Query) *loopProbe {
 	return p
 }
 
+// isLoopProbe reports whether q is such a probe, of whichever weir.
+func isLoopProbe(q *message.Query) bool {
+	const label = 1 + len(loopPrefix) + 2*loopSecret
+	return len(q.Key) > label && q.Key[0] == byte(label-1) && string(q.Key[1:1+len(loopPrefix)]) == loopPrefix
+}
+
 // is reports whether q asks for p, in whatever case, and whatever somebody on the way has made of the rest of the name.
 func (p *loopProbe) is(q *message.Query) bool {
 	return len(q.Key) > len(p.label) && string(q.Key[:len(p.label)]) == string(p.label[:])
@@ -113,10 +119,11 @@ func (x *exchange) suspect(t *try, now time.Time) {
 	x.probe(t.server, x.query, now)
 }
 
-// probe has s probed for whether q goes round, unless that was done lately. The caller holds mu, or a reference.
+// probe has s probed for whether q goes round, unless that was done lately, or q is a probe itself: two weirs that forward to each other would probe each
+// other's probes for as long as there is room for a longer name, and that of a query would wait until they are done. The caller holds mu, or a reference.
 func (x *exchange) probe(s *server, q *message.Query, now time.Time) {
 	next := s.loop.next.Load()
-	if x.purpose != forQuery || next != 0 && int64(due.At(now)) < next || !s.loop.next.CompareAndSwap(next, int64(due.At(now.Add(loopInterval)))) {
+	if x.purpose != forQuery || isLoopProbe(q) || next != 0 && int64(due.At(now)) < next || !s.loop.next.CompareAndSwap(next, int64(due.At(now.Add(loopInterval)))) {
 		return
 	}
 	p := newLoopProbe(q)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/weirdns/weir/host/due"
 	"github.com/weirdns/weir/host/message"
 )
 
@@ -159,6 +160,39 @@ func TestLoopProbesAreFew(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLoopProbesOfOthers: what another weir has a server probed with is passed on to it, and not probed, also where loops are known.
+func TestLoopProbesOfOthers(t *testing.T) {
+	n := newFakeNet(ip1)
+	n.server(ip1).set(func(s *fakeServer) { s.silent = true })
+	bubble(t, n, Config{Servers: []string{ip1}, MaxFails: -1}, func(t *testing.T, g *Group) {
+		www := query(t, "www.test.", message.TypeA)
+		for _, tt := range []struct {
+			name string
+			q    *message.Query
+			want int // packets
+		}{
+			{"a probe", &newLoopProbe(www).query, maxTries},
+			{"another query", www, maxTries + 1},
+		} {
+			for _, wary := range []bool{false, true} {
+				g.looping.Store(0)
+				if wary {
+					g.looping.Store(int64(due.At(time.Now().Add(loopWary))))
+				}
+				before := packets(n.server(ip1))
+				if got := ask(t, g, tt.q); got != ErrTimeout.Error() {
+					t.Errorf("%s: got %q, want %q", tt.name, got, ErrTimeout)
+				}
+				<-time.After(loopInterval)
+				synctest.Wait()
+				if seen := packets(n.server(ip1)) - before; seen != tt.want {
+					t.Errorf("%s, wary %t: %d packets to the server, want %d", tt.name, wary, seen, tt.want)
+				}
+			}
+		}
+	})
 }
 
 // TestLoopProbeIsNoSample: how long a probe takes is no round trip time, so that it does not matter for the next try whether a probe is answered before it.
