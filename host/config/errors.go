@@ -84,7 +84,7 @@ func Unknown(what, name string, known []string) string {
 
 // list writes names for a reader, not too many.
 func list(names []string) string {
-	const most = 30
+	const most = 40
 	if len(names) > most {
 		return strings.Join(names[:most], ", ") + ", ..."
 	}

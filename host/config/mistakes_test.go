@@ -77,7 +77,7 @@ var mistakes = []struct {
 	{name: "swapped letters", text: "[upstream.corp]\nsevrers = [\"192.0.2.1\"]",
 		want: "weir.toml:2: upstream.corp.sevrers: is not a key: did you mean `servers`?"},
 	{name: "key of something else", text: "[upstream.corp]\nservers = [\"192.0.2.1\"]\nforce_tcp = true",
-		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, bootstrap, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, ca, pin, certificate, key, sources, preset, all_down, case, client_subnet, cookies, trusted, norecurse, special_names, any, private, cache`},
+		want: `weir.toml:3: upstream.corp.force_tcp: is not a key: [upstream.corp] has servers, bootstrap, resolv_conf, transport, policy, max_fails, expire, health_check, healthy_rcodes, probe, max_concurrent, over_limit, read_timeout, dial_timeout, ca, pin, certificate, key, sources, preset, all_down, case, client_subnet, cookies, udp_gso, trusted, norecurse, special_names, any, private, cache`},
 	{name: "unknown section", text: "[server]\nx = 1",
 		want: `weir.toml:1: server: is not a key: write one of log, admin, budget, drain, lameduck, watch, process, wasm, policy, private_zones, listener, table, cache, upstream, chain, filter`},
 	{name: "mistyped section", text: "[upstreams.corp]\nservers = [\"192.0.2.1\"]",

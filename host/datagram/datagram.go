@@ -1,4 +1,5 @@
-// Package datagram reads and writes several datagrams of a UDP socket with one system call, where the system can.
+// Package datagram reads and writes several datagrams of a UDP socket with one system call, where the system can; and has those for one destination pass through
+// the system as one.
 //
 // The calls never block, so the runtime need not know of them, which costs as much as the least of them; waiting is left to its poller.
 package datagram
@@ -22,6 +23,7 @@ type Socket struct {
 	v6       bool    // its addresses are IPv6 ones
 	wildcard bool    // it is bound to no address, so that what leaves it has to say from which
 	outlet   *outlet // nil if there is none
+	trains   trains
 }
 
 // Of returns conn as a Socket, or nil if it is no UDP socket of the system. Who closes conn closes the Socket, but for an outlet.
@@ -45,7 +47,7 @@ func (s *Socket) Close() error { return errors.Join(s.outlet.close(), s.conn.Clo
 //
 //  1. GetLot.
 //  2. Add or AddTo, until Full.
-//  3. Socket.Write, Lot.Err.
+//  3. Socket.Write, Lot.Err. Datagrams leave in any order.
 //  4. Put.
 type Lot struct {
 	n     int

@@ -31,61 +31,78 @@ func Send(fd uintptr, headers []Header) (n int, errno syscall.Errno) {
 }
 
 type lot struct {
-	headers [Size]Header
-	octets  [Size]unix.Iovec
-	names   [Size]unix.RawSockaddrInet6 // of either family
+	datagrams [Size]datagram
+	names     [Size]unix.RawSockaddrInet6 // of either family
+
+	// What is written: trains of datagrams.
+	headers  [Size]Header
+	octets   [Size]unix.Iovec
+	controls [Size][controlRoom]byte
+	trains   [Size]train
+	count    int         // of trains
+	order    [Size]uint8 // of the datagrams in them
+	apart    [Size]uint8 // those of a train that the system did not take, to be written one by one
+	left     int         // of apart
 
 	// What Write tells the poller's callback, and hears from it. That is made once: a closure for each call would be garbage.
 	write func(fd uintptr) bool
-	done  int // datagrams that are sent or have failed
+	done  int // trains that are sent or have failed
 	sent  int // with the last call
 	errno syscall.Errno
 }
 
+// datagram is one as it was added.
+type datagram struct {
+	msg     []byte
+	name    *unix.RawSockaddrInet6 // nil: for the other end of a connected socket
+	size    uint32                 // of name
+	control []byte
+}
+
 func newLot() *Lot {
 	l := &Lot{named: true}
-	for i := range l.headers {
-		l.headers[i].Iov = &l.octets[i]
-		l.headers[i].SetIovlen(1)
-	}
 	l.write = func(fd uintptr) bool {
-		l.sent, l.errno = Send(fd, l.headers[l.done:l.n])
+		l.sent, l.errno = Send(fd, l.headers[l.done:l.count])
 		return l.errno != syscall.EAGAIN
 	}
 	return l
 }
 
 func (l *Lot) clear() {
+	clear(l.datagrams[:l.n])
 	for i := range l.n {
 		l.octets[i].Base = nil
 		h := &l.headers[i]
-		h.Name, h.Namelen, h.Control = nil, 0, nil
-		h.SetControllen(0)
+		h.Name, h.Control = nil, nil
 	}
 }
 
 func (l *Lot) add(msg []byte) {
-	l.octets[l.n].Base = unsafe.SliceData(msg)
-	l.octets[l.n].SetLen(len(msg))
+	l.datagrams[l.n].msg = msg
 }
 
 func (l *Lot) address(s *Socket, to netip.AddrPort, control []byte) {
-	h, name := &l.headers[l.n], &l.names[l.n]
-	h.Name = (*byte)(unsafe.Pointer(name))
+	d, name := &l.datagrams[l.n], &l.names[l.n]
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], to.Port())
 	addr := to.Addr()
 	if !s.v6 {
 		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
 		v4.Family, v4.Addr, v4.Zero = unix.AF_INET, addr.As4(), [8]uint8{}
-		h.Namelen = unix.SizeofSockaddrInet4
+		d.size = unix.SizeofSockaddrInet4
 	} else {
 		name.Family, name.Flowinfo, name.Addr, name.Scope_id = unix.AF_INET6, 0, addr.As16(), scope(addr)
-		h.Namelen = unix.SizeofSockaddrInet6
+		d.size = unix.SizeofSockaddrInet6
 	}
-	if len(control) > 0 {
-		h.Control = &control[0]
-		h.SetControllen(len(control))
-	}
+	d.name, d.control = name, control
+}
+
+// AddReply adds a datagram for where another one came from: name is what the system put there, of so many octets. name and control stay the caller's, as msg does.
+func (l *Lot) AddReply(s *Socket, msg []byte, name *unix.RawSockaddrInet6, size uint32, control []byte) {
+	l.add(msg)
+	d := &l.datagrams[l.n]
+	d.name, d.size, d.control = name, size, control
+	l.named = l.named && (len(control) > 0 || !s.wildcard)
+	l.n++
 }
 
 // scope is the number of the interface that the zone of addr names; [Address] has the number itself as the name.
@@ -119,10 +136,23 @@ func Address(name *unix.RawSockaddrInet6) netip.AddrPort {
 
 // Write writes the datagrams of l. When the system has no room it waits until it has.
 func (s *Socket) Write(l *Lot) {
-	for l.done = 0; l.done < l.n; {
+	if l.n == 0 {
+		return
+	}
+	l.form(l.n > 1 && s.takesTrains())
+	s.drain(l)
+	if l.left > 0 {
+		l.formApart()
+		s.drain(l)
+	}
+}
+
+// drain writes the trains of l.
+func (s *Socket) drain(l *Lot) {
+	for l.done = 0; l.done < l.count; {
 		if err := s.Out(l.named, l.write); err != nil { // closed
-			for i := l.done; i < l.n; i++ {
-				l.errs[i] = err
+			for _, t := range l.trains[l.done:l.count] {
+				l.fail(t, err)
 			}
 			return
 		}
@@ -131,7 +161,7 @@ func (s *Socket) Write(l *Lot) {
 			l.done += max(l.sent, 1)
 		case syscall.EINTR:
 		default:
-			l.errs[l.done] = l.errno
+			s.failed(l, l.trains[l.done], l.errno)
 			l.done++
 		}
 	}

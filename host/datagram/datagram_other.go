@@ -22,6 +22,12 @@ func (*outlet) close() error { return nil }
 // OpenOutlet returns an error: there are none here.
 func (s *Socket) OpenOutlet() error { return errors.ErrUnsupported }
 
+// trains are nothing either.
+type trains struct{}
+
+// NoTrains is nothing: each datagram goes through the system alone.
+func (s *Socket) NoTrains() {}
+
 func newLot() *Lot { return &Lot{} }
 
 func (l *Lot) clear() { clear(l.out[:l.n]) }

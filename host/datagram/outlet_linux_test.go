@@ -358,6 +358,7 @@ func BenchmarkWrite(b *testing.B) {
 	for _, outlet := range []bool{true, false} {
 		b.Run(fmt.Sprintf("outlet=%t", outlet), func(b *testing.B) {
 			s := shared(b, "udp4", "127.0.0.1:0")
+			s.NoTrains()
 			if outlet {
 				open(b, s)
 			}

@@ -12,19 +12,17 @@ import (
 
 // batch is datagrams with recvmmsg and sendmmsg.
 type batch struct {
-	socket  *socket
-	conn    syscall.RawConn
-	in, out [datagram.Size]datagram.Header
-	slots   [datagram.Size]slot
-	queued  int  // of out
-	sent    int  // of those
-	named   bool // each of those says from which address it leaves, if the socket has none
-	strays  bool // there may be some in the socket's outlet
+	socket *socket
+	conn   syscall.RawConn
+	in     [datagram.Size]datagram.Header
+	out    *datagram.Lot
+	slots  [datagram.Size]slot
+	strays bool // there may be some in the socket's outlet
 
-	// What receive and flush tell the poller's callbacks, and hear from them. These are made once: a closure for each call would be garbage.
-	read, write func(fd uintptr) bool
-	n           int
-	errno       syscall.Errno
+	// What receive tells the poller's callback, and hears from it. That is made once: a closure for each call would be garbage.
+	read  func(fd uintptr) bool
+	n     int
+	errno syscall.Errno
 }
 
 // slot has the memory for a query and its response. Its size is no power of two, which would put all queries into the same few lines of the
@@ -32,7 +30,7 @@ type batch struct {
 type slot struct {
 	name     unix.RawSockaddrInet6 // of either family
 	control  [controlSize]byte
-	from, to unix.Iovec
+	from     unix.Iovec
 	response []byte
 	query    [maxQuery]byte
 }
@@ -42,7 +40,7 @@ func newBatch(s *socket) (datagrams, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{socket: s, conn: conn, named: true, strays: true}
+	b := &batch{socket: s, conn: conn, out: datagram.GetLot(), strays: true}
 	for i := range b.slots {
 		slot, h := &b.slots[i], &b.in[i]
 		slot.from.Base = &slot.query[0]
@@ -54,10 +52,6 @@ func newBatch(s *socket) (datagrams, error) {
 	b.n = 0
 	b.read = func(fd uintptr) bool {
 		b.n, b.errno = datagram.Receive(fd, b.in[:])
-		return b.errno != syscall.EAGAIN
-	}
-	b.write = func(fd uintptr) bool {
-		b.n, b.errno = datagram.Send(fd, b.out[b.sent:b.queued])
 		return b.errno != syscall.EAGAIN
 	}
 	return b, nil
@@ -123,37 +117,12 @@ func (b *batch) peer(i int, p *peer) {
 }
 
 func (b *batch) reply(i int, response []byte) {
-	slot, d := &b.slots[i], &b.out[b.queued]
+	slot := &b.slots[i]
 	slot.response = append(slot.response[:0], response...)
-	slot.to.Base = &slot.response[0]
-	slot.to.SetLen(len(response))
-	h := &d.Msghdr
-	h.Name, h.Namelen, h.Iov = b.in[i].Name, b.in[i].Namelen, &slot.to
-	h.SetIovlen(1)
-	h.Control = nil
-	h.SetControllen(0)
-	if c := b.control(i); len(c) > 0 {
-		h.Control = &c[0]
-		h.SetControllen(len(c))
-	} else if b.socket.wildcard {
-		b.named = false
-	}
-	b.queued++
+	b.out.AddReply(b.socket.out, slot.response, &slot.name, b.in[i].Namelen, b.control(i))
 }
 
 func (b *batch) flush() {
-	received := b.n
-	for b.sent = 0; b.sent < b.queued; {
-		if err := b.socket.out.Out(b.named, b.write); err != nil {
-			break // closed
-		}
-		switch b.errno {
-		case 0:
-			b.sent += max(b.n, 1)
-		case syscall.EINTR:
-		default:
-			b.sent++
-		}
-	}
-	b.queued, b.n, b.named = 0, received, true
+	b.socket.out.Write(b.out)
+	b.out.Reset()
 }

@@ -60,6 +60,9 @@ type Config struct {
 	// CookieSecret is a file with the secret that server cookies are made with, for servers that share an address (RFC 9018 section 4.4); see [cookie.Open].
 	// Without it, a process has its own.
 	CookieSecret string `koanf:"cookie_secret"`
+	// UDPGSO is "on" (the default): responses over UDP to one client that are sent together pass through the system as one, which costs it less (generic segmentation offload, where it
+	// knows that); or "off", each goes its way alone, and who captures packets on this machine sees them so.
+	UDPGSO string `koanf:"udp_gso"`
 	// RateLimit bounds the responses over UDP to each network of clients.
 	RateLimit RateLimit `koanf:"rate_limit"`
 	// SocketMode are the permissions of the file of a Unix-domain socket, in octal; the default is "0660". Who may write to it may ask.
@@ -93,6 +96,12 @@ const (
 	CookiesOff     = "off"
 	CookiesOn      = "on"
 	CookiesRequire = "require"
+)
+
+// The values of Config.UDPGSO.
+const (
+	UDPGSOOff = "off"
+	UDPGSOOn  = "on"
 )
 
 // maxNSID leaves room for the answer: the name is taken off what a response over UDP may have.
@@ -169,6 +178,7 @@ func (c Config) WithDefaults() Config {
 		orDefault(&c.Path, DefaultPath)
 	}
 	orDefault(&c.Cookies, CookiesOn)
+	orDefault(&c.UDPGSO, UDPGSOOn)
 	c.RateLimit = c.RateLimit.withDefaults()
 	orDefault(&c.MaxUDPSize, DefaultMaxUDPSize)
 	orDefault(&c.MaxInFlight, DefaultMaxInFlight)
@@ -212,6 +222,7 @@ func (c Config) Validate() error {
 		bad("proxy_protocol", "is not for \"quic\", whose connections have no place for it: write a [[listener]] for that")
 	}
 	c.validateOptions(bad)
+	c.validateUDPGSO(bad)
 	c.validateRateLimit(bad)
 	within := func(key string, value, least, most int) {
 		if value < least || value > most {
@@ -281,6 +292,13 @@ func (c Config) validateOptions(bad func(key, format string, args ...any)) {
 	}
 	if c.Cookies == CookiesOff && c.CookieSecret != "" {
 		bad("cookie_secret", "is of no use: {cookies} is \"off\"")
+	}
+}
+
+// validateUDPGSO looks at the key of that name. c has its defaults.
+func (c Config) validateUDPGSO(bad func(key, format string, args ...any)) {
+	if c.UDPGSO != UDPGSOOff && c.UDPGSO != UDPGSOOn {
+		bad("udp_gso", "%q: write \"on\" or \"off\"", c.UDPGSO)
 	}
 }
 

@@ -53,6 +53,8 @@ func TestConfigValidate(t *testing.T) {
 		}, `protocols: "quic" and "udp" can't share a port of UDP`},
 		{"cookies and a name", func(c *Config) { c.Cookies, c.CookieSecret, c.NSID = "require", "secret", strings.Repeat("n", 64) }, ""},
 		{"unknown mode of cookies", func(c *Config) { c.Cookies = "true" }, `cookies: "true": write "on", "off" or "require"`},
+		{"without segmentation", func(c *Config) { c.UDPGSO = "off" }, ""},
+		{"unknown mode of segmentation", func(c *Config) { c.UDPGSO = "false" }, `udp_gso: "false": write "on" or "off"`},
 		{"a secret for nothing", func(c *Config) { c.Cookies, c.CookieSecret = "off", "secret" }, "cookie_secret: is of no use"},
 		{"a long name", func(c *Config) { c.NSID = strings.Repeat("n", 65) }, "nsid: has 65 octets"},
 		{"a rate limit", func(c *Config) {

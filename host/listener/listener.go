@@ -249,7 +249,7 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		l.sockets = append(l.sockets, s)
+		l.add(s)
 	}
 	for i := len(l.sockets); i < udpSockets(); i++ {
 		s, err := bindUDP(ctx, "udp"+family, at(), l.env.Share || i > 0)
@@ -259,10 +259,18 @@ func (l *Listener) bind(ctx context.Context, addr netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		l.sockets = append(l.sockets, s)
+		l.add(s)
 		port = s.port()
 	}
 	return nil
+}
+
+// add has l serve a UDP socket.
+func (l *Listener) add(s *socket) {
+	if l.config.UDPGSO == UDPGSOOff {
+		s.out.NoTrains()
+	}
+	l.sockets = append(l.sockets, s)
 }
 
 // udpSockets is how many sockets share a UDP address: one for each CPU, so that they do not wait for each other in the kernel.

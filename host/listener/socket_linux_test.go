@@ -5,6 +5,7 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,57 @@ func TestNobodyElseBinds(t *testing.T) {
 					c.Close()
 				}
 			}
+		}
+	}
+}
+
+// TestUDPGSO: responses to one client pass through the system as one, unless that is switched off. A client that takes what comes as it comes (UDP_GRO) sees the difference.
+func TestUDPGSO(t *testing.T) {
+	const queries, size = 5, 40
+	for mode, want := range map[string]int{UDPGSOOn: 1, UDPGSOOff: queries} {
+		s := bound(t, "udp4", "127.0.0.1:0")
+		l := &Listener{config: Config{UDPGSO: mode}}
+		l.add(s)
+		d, err := newBatch(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := net.Dial("udp4", s.conn.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		raw, err := client.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := setOption(raw, unix.IPPROTO_UDP, unix.UDP_GRO, 1); err != nil {
+			t.Skipf("the system does not know UDP_GRO: %v", err)
+		}
+		for range queries {
+			if _, err := client.Write(make([]byte, 20)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := d.receive()
+		if err != nil || n != queries {
+			t.Fatalf("%d queries were read, %v, want %d", n, err, queries)
+		}
+		for i := range n {
+			d.reply(i, make([]byte, size))
+		}
+		d.flush()
+		client.SetReadDeadline(time.Now().Add(limit))
+		reads, buf := 0, make([]byte, 1000)
+		for octets := 0; octets < queries*size; reads++ {
+			n, err := client.Read(buf)
+			if err != nil {
+				t.Fatalf("%s: after %d octets: %v", mode, octets, err)
+			}
+			octets += n
+		}
+		if reads != want {
+			t.Errorf("%s: %d responses came with %d reads, want %d", mode, queries, reads, want)
 		}
 	}
 }

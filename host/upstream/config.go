@@ -88,6 +88,9 @@ type Config struct {
 	// Cookies has servers that are asked over UDP see a cookie of weir's own, and give one back (RFC 7873): 64 bits more that a forger has to guess. Those that
 	// don't know cookies ignore them. Default false.
 	Cookies bool `koanf:"cookies"`
+	// UDPGSO is "on" (the default): queries over UDP to one server that are sent together pass through the system as one, which costs it less (generic segmentation offload, where it
+	// knows that); or "off", each goes its way alone, and who captures packets on this machine sees them so.
+	UDPGSO string `koanf:"udp_gso"`
 	// Trusted has clients see the AD bit of responses, by which the servers say that they have validated them (RFC 4035 section 3.2.3). Only
 	// encrypted servers can be trusted: anybody on the way could set a bit in clear text.
 	Trusted bool `koanf:"trusted"`
@@ -111,6 +114,12 @@ type Config struct {
 const (
 	NorecurseRefuse  = "refuse"
 	NorecurseForward = "forward"
+)
+
+// The values of Config.UDPGSO.
+const (
+	UDPGSOOff = "off"
+	UDPGSOOn  = "on"
 )
 
 // The values of Config.SpecialNames.
@@ -166,6 +175,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.ClientSubnet, "strip")
 	fill(&c.Norecurse, NorecurseRefuse)
 	fill(&c.SpecialNames, SpecialAuto)
+	fill(&c.UDPGSO, UDPGSOOn)
 	fill(&c.ANY, ANYForward)
 	return c
 }
@@ -251,6 +261,7 @@ func (c Config) Validate(policy Policy) error {
 	oneOf("all_down", c.AllDown, "spray", "fail")
 	oneOf("case", c.Case, "keep", "random")
 	oneOf("norecurse", c.Norecurse, NorecurseRefuse, NorecurseForward)
+	oneOf("udp_gso", c.UDPGSO, UDPGSOOn, UDPGSOOff)
 	oneOf("special_names", c.SpecialNames, SpecialAuto, SpecialAnswer, SpecialForward)
 	oneOf("any", c.ANY, ANYForward, ANYMinimal)
 	for _, d := range []struct {

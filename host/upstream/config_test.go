@@ -89,6 +89,7 @@ func TestValidate(t *testing.T) {
 		{"trusted in clear text", Config{Servers: one, Trusted: true}, `trusted: 192.0.2.1:53 is asked in clear text, where anybody on the way can set AD: want servers such as "tls://192.0.2.1#dns.example"`},
 		{"trusted resolv.conf", Config{ResolvConf: "/etc/resolv.conf", Trusted: true}, `trusted: is for encrypted servers, and those of resolv_conf are not: want servers such as "tls://192.0.2.1#dns.example"`},
 		{"any", Config{Servers: one, ANY: "hinfo"}, `any: "hinfo": want one of forward, minimal`},
+		{"udp_gso", Config{Servers: one, UDPGSO: "no"}, `udp_gso: "no": want one of on, off`},
 		{"special_names", Config{Servers: one, SpecialNames: "no"}, `special_names: "no": want one of auto, answer, forward`},
 		{"norecurse", Config{Servers: one, Norecurse: "maybe"}, `norecurse: "maybe": want one of refuse, forward`},
 		{"preset", Config{Servers: one, Preset: "bind"}, `preset: "bind": want coredns or nodelocal`},
@@ -125,7 +126,7 @@ func TestValidate(t *testing.T) {
 func TestPresets(t *testing.T) {
 	c := Config{Preset: "coredns", Expire: time.Minute}.WithDefaults()
 	want := Config{Preset: "coredns", Transport: "auto", Policy: "random", MaxFails: 2, MaxConcurrent: -1, Expire: time.Minute, HealthCheck: 500 * time.Millisecond,
-		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", Norecurse: NorecurseRefuse, SpecialNames: SpecialAuto, ANY: ANYForward}
+		Probe: ". NS", OverLimit: "refused", ReadTimeout: 2 * time.Second, DialTimeout: 30 * time.Second, AllDown: "spray", Case: "keep", ClientSubnet: "strip", UDPGSO: UDPGSOOn, Norecurse: NorecurseRefuse, SpecialNames: SpecialAuto, ANY: ANYForward}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("coredns: got %+v, want %+v", c, want)
 	}

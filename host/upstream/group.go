@@ -60,6 +60,7 @@ type Group struct {
 	subnets       message.SubnetLimits // how much of the client's own network is told instead
 	secret        *cookie.Secret       // nil if no cookies are shown
 	overStale     bool
+	noTrains      bool // of datagrams, see datagram.Socket.NoTrains
 	maxFails      int
 	maxConcurrent int64
 	expire        time.Duration
@@ -113,6 +114,7 @@ func New(name string, c Config, env Env) (*Group, error) {
 		log:     cmp.Or(env.Log, slog.Default()).With("upstream", name),
 		metrics: env.Metrics, transport: parseTransport(c.Transport), resolvConf: c.ResolvConf, allowed: env.Policy.withDefaults(),
 		randomCase: c.Case == "random", failDown: c.AllDown == "fail", trusted: c.Trusted, overStale: c.OverLimit == "stale",
+		noTrains: c.UDPGSO == UDPGSOOff,
 		maxFails: c.MaxFails, maxConcurrent: int64(c.MaxConcurrent),
 		expire: c.Expire, healthCheck: c.HealthCheck, readTimeout: c.ReadTimeout, dialTimeout: c.DialTimeout,
 		healthDue: make(chan struct{}, 1),

@@ -358,6 +358,9 @@ func (s *server) openSocket(ctx context.Context, now time.Time) (*socket, error)
 		return nil, err
 	}
 	k := &socket{server: s, conn: conn, out: datagram.Of(conn), opened: now}
+	if k.out != nil && s.group.noTrains {
+		k.out.NoTrains()
+	}
 	k.bake(now)
 	s.sockets.mu.Lock()
 	defer s.sockets.mu.Unlock()
