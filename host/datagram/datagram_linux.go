@@ -37,7 +37,7 @@ type lot struct {
 	// What is written: trains of datagrams.
 	headers  [Size]Header
 	octets   [Size]unix.Iovec
-	controls [Size][controlRoom]byte
+	controls [Size]control
 	trains   [Size]train
 	count    int         // of trains
 	order    [Size]uint8 // of the datagrams in them

@@ -2,6 +2,7 @@ package datagram
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,11 +19,17 @@ type train struct{ first, end uint8 } // of the order of a lot
 const (
 	// maxSegment is the longest datagram in a train. Those that the way to the destination may be too narrow for (RFC 9715 section 3.1) leave alone, as the system refuses a train of them.
 	maxSegment = 1232
-	// controlRoom is for a control message that says where a datagram leaves from, and one that makes it a train.
-	controlRoom = 64 + 24
+	// maxControl is what a train has room for of the control messages of its datagrams, which say where they leave from, beside its own.
+	maxControl = 64
 	// pause is how many lots are written without trains after the system has refused one.
 	pause = 1024
 )
+
+// control is for the control messages of a train, and aligned as they are.
+type control struct {
+	_      [0]unix.Cmsghdr
+	octets [maxControl + 24]byte
+}
 
 // segments reports whether the system knows UDP_SEGMENT, as Linux does since 4.18. One that doesn't would send a train as one long datagram.
 var segments = sync.OnceValue(func() bool {
@@ -100,23 +107,19 @@ func (l *Lot) sort() {
 
 // destination is a number that differs, as a rule, if the destination does.
 func (d *datagram) destination() uint32 {
-	if d.name == nil {
-		return 0
-	}
 	const odd = 0x9E3779B97F4A7C15
-	sum := *(*uint64)(unsafe.Pointer(d.name)) // family, port, and the address over IPv4
-	if d.name.Family == unix.AF_INET6 {
-		half := (*[2]uint64)(unsafe.Pointer(&d.name.Addr[0]))
-		sum = sum*odd ^ half[0]*odd ^ half[1]
+	var sum uint64
+	for b := d.address(); len(b) >= 8; b = b[8:] {
+		sum = (sum ^ binary.NativeEndian.Uint64(b)) * odd
 	}
-	return uint32(sum * odd >> 32)
+	return uint32(sum >> 32)
 }
 
 // together returns the end of the train that begins at i of the order.
 func (l *Lot) together(i int) (end int) {
 	first := &l.datagrams[l.order[i]]
 	size := len(first.msg)
-	if size > maxSegment || len(first.control)%unix.SizeofPtr != 0 {
+	if size > maxSegment || len(first.control) > maxControl || len(first.control)%unix.SizeofPtr != 0 {
 		return i + 1
 	}
 	for end = i + 1; end < l.n; end++ {
@@ -152,8 +155,7 @@ func (l *Lot) depart(t train) {
 	h.SetIovlen(int(t.end - t.first))
 	control := first.control
 	if t.end-t.first > 1 {
-		room := &l.controls[l.count]
-		control = appendSegment(append(room[:0], control...), len(first.msg))
+		control = appendSegment(append(l.controls[l.count].octets[:0], control...), len(first.msg))
 	}
 	h.Control = unsafe.SliceData(control)
 	h.SetControllen(len(control))
