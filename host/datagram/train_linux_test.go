@@ -257,6 +257,14 @@ func TestErrorOfTrain(t *testing.T) {
 	if errs := written(s, &trains, 40); errs[0] != nil {
 		t.Fatal(errs[0])
 	}
+	var told int // by ICMP, which may take a moment where there is much to do
+	if err := s.raw.Control(func(fd uintptr) {
+		for err := error(unix.EINTR); errors.Is(err, unix.EINTR); {
+			told, err = unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, 10_000)
+		}
+	}); err != nil || told != 1 {
+		t.Fatalf("no error of a port that is closed: %v", err)
+	}
 	server = listen(t, "udp4", at)
 	failed := 0
 	for _, err := range written(s, &trains, 40, 40, 40) {
