@@ -88,6 +88,11 @@ func (l *Lot) Add(msg []byte) {
 func (l *Lot) AddTo(s *Socket, msg []byte, to netip.AddrPort, control []byte) {
 	l.add(msg)
 	l.address(s, to, control)
+	l.added(s, control)
+}
+
+// added counts a datagram for s.
+func (l *Lot) added(s *Socket, control []byte) {
 	l.named = l.named && (len(control) > 0 || !s.wildcard)
 	l.n++
 }

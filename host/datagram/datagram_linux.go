@@ -101,8 +101,7 @@ func (l *Lot) AddReply(s *Socket, msg []byte, name *unix.RawSockaddrInet6, size 
 	l.add(msg)
 	d := &l.datagrams[l.n]
 	d.name, d.size, d.control = name, size, control
-	l.named = l.named && (len(control) > 0 || !s.wildcard)
-	l.n++
+	l.added(s, control)
 }
 
 // scope is the number of the interface that the zone of addr names; [Address] has the number itself as the name.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sized is a datagram of a size, or two octets, that begins with a name.
+// sized is a datagram of so many octets that begins with a name.
 func sized(name byte, size int) []byte {
 	msg := bytes.Repeat([]byte{'.'}, size)
 	if size > 0 {
@@ -47,7 +47,7 @@ func formed(l *Lot) string {
 	return strings.Join(names, " ")
 }
 
-// Datagrams for one destination are in as few trains as there can be: all in a train are as long as the first, but for the last, which may be shorter.
+// Datagrams for one destination are in few trains: all in a train are as long as the first, but for the last, which may be shorter.
 func TestForm(t *testing.T) {
 	here, there := netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("192.0.2.1:54")
 	six, seven := netip.MustParseAddrPort("[2001:db8::1]:53"), netip.MustParseAddrPort("[2001:db8::2]:53")

@@ -61,7 +61,7 @@ type Config struct {
 	// Without it, a process has its own.
 	CookieSecret string `koanf:"cookie_secret"`
 	// UDPGSO is "on" (the default): responses over UDP to one client that are sent together pass through the system as one, which costs it less (generic segmentation offload, where it
-	// knows that); or "off", each goes its way alone, and who captures packets on this machine sees them so.
+	// knows that); or "off", each goes its way alone, and who captures packets on this machine sees them so. QUIC, of which a capture tells nothing, is not meant.
 	UDPGSO string `koanf:"udp_gso"`
 	// RateLimit bounds the responses over UDP to each network of clients.
 	RateLimit RateLimit `koanf:"rate_limit"`

@@ -101,7 +101,7 @@ func newLoopProbe(from *message.Query) *loopProbe {
 
 // isLoopProbe reports whether q is such a probe, of whichever weir.
 func isLoopProbe(q *message.Query) bool {
-	const label = 1 + len(loopPrefix) + 2*loopSecret
+	const label = len(loopProbe{}.label)
 	return len(q.Key) > label && q.Key[0] == byte(label-1) && string(q.Key[1:1+len(loopPrefix)]) == loopPrefix
 }
 
